@@ -1,0 +1,6 @@
+"""`python -m kinema` is the command line."""
+
+from kinema.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
