@@ -1,0 +1,151 @@
+"""The small parts that the transformer's blocks are made of.
+
+Attribute names are the published checkpoint's, so that its keys load unchanged.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinema.dit.rope import Grid
+
+EPS = 1e-6
+SINUSOID = 256  # channels of the time and guidance sinusoids
+MAX_PERIOD = 10_000
+
+
+def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B {SINUSOID}"]:
+    """Time (0 ... 1000) or guidance (x 1000) as float32 waves, cosines first.
+
+    Source: Ho et al. 2020 (arXiv 2006.11239), transformer position encoding of the step.
+    """
+    half = SINUSOID // 2
+    steps = torch.arange(half, dtype=torch.float32, device=scalar.device)
+    angles = scalar[:, None].float() * torch.exp(-math.log(MAX_PERIOD) * steps / half)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class ScalarEmbedder(nn.Module):
+    """A number per sample -> a vector of the model's width."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, scalar: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        return self.mlp(sinusoid(scalar).to(self.mlp[0].weight.dtype))
+
+
+class PooledEmbedder(nn.Module):
+    """The pooled text vector -> the model's width (published as `vector_in`)."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.in_layer = nn.Linear(inputs, width)
+        self.out_layer = nn.Linear(width, width)
+
+    def forward(self, pooled: Float[Tensor, "B p"]) -> Float[Tensor, "B D"]:
+        return self.out_layer(F.silu(self.in_layer(pooled)))
+
+
+class MeanTextEmbedder(nn.Module):
+    """The mean text state -> the refiner's condition (published as `txt_in.c_embedder`)."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(inputs, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, mean: Float[Tensor, "B d"]) -> Float[Tensor, "B D"]:
+        return self.linear_2(F.silu(self.linear_1(mean)))
+
+
+class PatchEmbed(nn.Module):
+    """Latent patches -> tokens in (t, h, w) order.
+
+    The weight keeps the published Conv3d shape; as kernel equals stride, the convolution is one matrix product.
+    """
+
+    def __init__(self, channels: int, width: int, patch: Grid):
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv3d(channels, width, patch, stride=patch)
+
+    def forward(self, latents: Float[Tensor, "B C t h w"]) -> Float[Tensor, "B L D"]:
+        pt, ph, pw = self.patch
+        patches = rearrange(latents, "B C (t pt) (h ph) (w pw) -> B (t h w) (C pt ph pw)", pt=pt, ph=ph, pw=pw)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def unpatchify(tokens: Float[Tensor, "B L d"], grid: Grid, patch: Grid) -> Float[Tensor, "B C t h w"]:
+    """Put patch tokens back on the latent grid; the inverse of `PatchEmbed`'s ordering. `grid` counts tokens."""
+    (t, h, w), (pt, ph, pw) = grid, patch
+    return rearrange(tokens, "B (t h w) (C pt ph pw) -> B C (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm of each head's channels, in float32; one weight for all heads."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "*any K"]) -> Float[Tensor, "*any K"]:
+        energy = x.float().square().mean(-1, keepdim=True)
+        return (x * torch.rsqrt(energy + EPS)).to(x.dtype) * self.weight
+
+
+class MLP(nn.Module):
+    """Widen, bend, narrow."""
+
+    def __init__(self, width: int, hidden: int, bend: nn.Module):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = bend
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Modulation(nn.Module):
+    """The condition vector(s) -> `parts` vectors each: shifts, scales and gates.
+
+    A sample brings one vector, or two with token replacement: the first for its first frame's tokens, the second for the rest.
+    """
+
+    def __init__(self, width: int, parts: int):
+        super().__init__()
+        self.parts = parts
+        self.linear = nn.Linear(width, parts * width)
+
+    def forward(self, vector: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B S D"], ...]:
+        return self.linear(F.silu(vector)).chunk(self.parts, dim=-1)
+
+
+def modulate(
+    x: Float[Tensor, "B L D"], shift: Float[Tensor, "B S D"], scale: Float[Tensor, "B S D"], first: int = 0
+) -> Float[Tensor, "B L D"]:
+    """Layer norm without weights, then scale and shift.
+
+    first: with two vectors (S = 2), how many leading tokens take the first; the others take the second.
+    """
+    x = F.layer_norm(x, x.shape[-1:], eps=EPS)
+    if shift.shape[1] == 1:
+        return torch.addcmul(shift, x, 1 + scale)  # 1 + scale: its projection starts at zero, so training begins unmodulated
+    head = torch.addcmul(shift[:, :1], x[:, :first], 1 + scale[:, :1])
+    return torch.cat([head, torch.addcmul(shift[:, 1:], x[:, first:], 1 + scale[:, 1:])], dim=1)
+
+
+def add_gated(
+    x: Float[Tensor, "B L D"], gate: Float[Tensor, "B S D"], branch: Float[Tensor, "B L D"], first: int = 0
+) -> Float[Tensor, "B L D"]:
+    """The gated residual x + gate * branch; `first` as in `modulate`."""
+    if gate.shape[1] == 1:
+        return torch.addcmul(x, branch, gate)
+    head = torch.addcmul(x[:, :first], branch[:, :first], gate[:, :1])
+    return torch.cat([head, torch.addcmul(x[:, first:], branch[:, first:], gate[:, 1:])], dim=1)

@@ -1,0 +1,195 @@
+"""The diffusion transformer: noisy latents, time and text -> velocity.
+
+Source: HunyuanVideo (arXiv 2412.03603, section 4.2); parameter names are the published checkpoint's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
+from kinema.dit.layers import Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
+from kinema.dit.refiner import TokenRefiner
+from kinema.dit.rope import Grid, rope_for
+from kinema.errors import InputError
+
+ImageCondition = Literal["none", "token_replace", "latent_concat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Size of the transformer; ready-made ones are in `presets.py`."""
+
+    width: int  # D
+    heads: int  # N
+    double_blocks: int
+    single_blocks: int
+    rope_axes: Grid  # how one head's K channels split over t, h, w
+    text_width: int  # d, of the language model's states
+    pooled_width: int  # p, of the pooled text vector
+    guidance: bool  # does it take an embedded guidance scale (guidance distillation)
+    mlp_ratio: float = 4.0  # hidden width of the MLPs over D
+    in_channels: int = 16  # 33 with latent_concat: noise, image, mask
+    out_channels: int = 16
+    patch: Grid = (1, 2, 2)  # latents t, h, w that make one token
+    rope_theta: float = 256.0
+    refiner_blocks: int = 2
+    image_condition: ImageCondition = "none"
+
+    def __post_init__(self):
+        if sum(self.rope_axes) * self.heads != self.width:
+            raise InputError(f"rope_axes {self.rope_axes} x heads {self.heads} must fill width {self.width}: their sum is width / heads")
+        if any(channels % 2 for channels in self.rope_axes):
+            raise InputError(f"rope_axes {self.rope_axes} must be even: channels turn in pairs")
+        if self.image_condition == "latent_concat" and self.in_channels <= self.out_channels:
+            raise InputError(f"in_channels={self.in_channels} leaves no room for the image: latent_concat has 2 x out_channels + 1")
+
+    @property
+    def hidden(self) -> int:
+        return int(self.width * self.mlp_ratio)
+
+
+def run_block(block: nn.Module, *inputs: Any) -> Any:
+    return block(*inputs)
+
+
+class Trunk(nn.Module):
+    """The stack of blocks: video and text tokens in, video tokens out.
+
+    run: how a block is called; set it to `functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)` to recompute
+    activations block by block in the backward pass.
+    """
+
+    def __init__(self, double_blocks: nn.ModuleList, single_blocks: nn.ModuleList):
+        super().__init__()
+        self.double_blocks = double_blocks
+        self.single_blocks = single_blocks
+        self.run: Callable[..., Any] = run_block
+
+    def forward(self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context) -> Float[Tensor, "B L D"]:
+        for block in self.double_blocks:
+            video, text = self.run(block, video, text, context)
+        tokens = torch.cat([video, text], dim=1)
+        for block in self.single_blocks:
+            tokens = self.run(block, tokens, context)
+        return tokens[:, : video.shape[1]]
+
+
+class FinalLayer(nn.Module):
+    """Tokens -> patches of velocity, modulated by the condition."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, tokens: Float[Tensor, "B L D"], vector: Float[Tensor, "B D"]) -> Float[Tensor, "B L d"]:
+        shift, scale = self.adaLN_modulation(vector)[:, None].chunk(2, dim=-1)
+        return self.linear(modulate(tokens, shift, scale))
+
+
+class DiT(nn.Module):
+    """HunyuanVideo's transformer."""
+
+    trunk: Trunk
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        self.config = config
+        width, heads, hidden = config.width, config.heads, config.hidden
+        self.img_in = PatchEmbed(config.in_channels, width, config.patch)
+        self.txt_in = TokenRefiner(config.text_width, width, heads, hidden, config.refiner_blocks)
+        self.time_in = ScalarEmbedder(width)
+        self.vector_in = PooledEmbedder(config.pooled_width, width)
+        self.guidance_in = ScalarEmbedder(width) if config.guidance else None
+        self.double_blocks = nn.ModuleList(DoubleBlock(width, heads, hidden) for _ in range(config.double_blocks))
+        self.single_blocks = nn.ModuleList(SingleBlock(width, heads, hidden) for _ in range(config.single_blocks))
+        self.final_layer = FinalLayer(width, config.out_channels * config.patch[0] * config.patch[1] * config.patch[2])
+        # The trunk shares the blocks; unregistered, so that no parameter has a second name.
+        object.__setattr__(self, "trunk", Trunk(self.double_blocks, self.single_blocks))
+
+    def forward(
+        self,
+        latents: Float[Tensor, "B C t h w"],
+        time: Float[Tensor, "B"],
+        text: Float[Tensor, "B M d"],
+        text_mask: Bool[Tensor, "B M"] | None,
+        pooled: Float[Tensor, "B p"],
+        guidance: Float[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B V t h w"]:
+        """Velocity (noise - data) of the latents.
+
+        latents: with token_replace, frame 0 holds the image; with latent_concat, channels are noise, image, mask.
+        time: 0 ... 1000, 1000 is pure noise.
+        text_mask: True marks a real token; None where no text is padding (trimmed), which is fastest.
+        guidance: embedded guidance scale x 1000, where the config has it.
+        Raises InputError where the grid does not divide into patches, or guidance is missing or not wanted.
+        """
+        grid = self._grid(latents)
+        vector = self.time_in(time) + self.vector_in(pooled) + self._guidance(guidance)
+        context = Context(
+            vector=self._block_vectors(vector, time, pooled),
+            turns=rope_for(grid, self.config.rope_axes, self.config.rope_theta, latents.device),
+            key_mask=self._key_mask(text_mask, grid),
+            first=grid[1] * grid[2] if self.config.image_condition == "token_replace" else 0,
+        )
+        tokens = self.trunk(self.img_in(latents), self.txt_in(text, time, text_mask), context)
+        return unpatchify(self.final_layer(tokens, vector), grid, self.config.patch)
+
+    def _grid(self, latents: Float[Tensor, "B C t h w"]) -> Grid:
+        channels, *size = latents.shape[1:]
+        if channels != self.config.in_channels:
+            raise InputError(f"latents have {channels} channels; this model takes {self.config.in_channels}")
+        if any(n % p for n, p in zip(size, self.config.patch, strict=True)):
+            raise InputError(f"latents of {tuple(size)} (t, h, w) do not divide into patches of {self.config.patch}")
+        t, h, w = (n // p for n, p in zip(size, self.config.patch, strict=True))
+        return t, h, w
+
+    def _guidance(self, guidance: Float[Tensor, "B"] | None) -> Tensor | float:
+        if (guidance is None) != (self.guidance_in is None):
+            wanted = "needs an embedded guidance scale (x 1000)" if guidance is None else "takes no embedded guidance: leave it None"
+            raise InputError(f"guidance={guidance}: this model {wanted}")
+        return 0.0 if self.guidance_in is None else self.guidance_in(guidance)
+
+    def _block_vectors(
+        self, vector: Float[Tensor, "B D"], time: Float[Tensor, "B"], pooled: Float[Tensor, "B p"]
+    ) -> Float[Tensor, "B S D"]:
+        if self.config.image_condition != "token_replace":
+            return vector[:, None]
+        clean = self.time_in(torch.zeros_like(time)) + self.vector_in(pooled)  # the image is at time 0, and guidance is not for it
+        return torch.stack([clean, vector], dim=1)
+
+    def _key_mask(self, text_mask: Bool[Tensor, "B M"] | None, grid: Grid) -> Bool[Tensor, "B S"] | None:
+        if text_mask is None:
+            return None
+        video = text_mask.new_ones(text_mask.shape[0], grid[0] * grid[1] * grid[2])
+        return torch.cat([video, text_mask], dim=1)
+
+    def init_weights(self) -> None:
+        """Start training from here: every block the identity, and the velocity zero.
+
+        Linears are Xavier-uniform without bias; embedders of time, guidance and pooled text normal(0.02). Zero: modulations,
+        refiner gates, final layer. Source: DiT (Peebles and Xie 2023, arXiv 2212.09748), adaLN-Zero.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.img_in.proj.weight.flatten(1))
+        nn.init.zeros_(self.img_in.proj.bias)
+        for embedder in (self.time_in, self.vector_in, self.guidance_in, self.txt_in.t_embedder, self.txt_in.c_embedder):
+            for name, parameter in embedder.named_parameters() if embedder is not None else ():
+                if name.endswith("weight"):
+                    nn.init.normal_(parameter, std=0.02)
+        for layer in self._zero_layers():
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def _zero_layers(self) -> list[nn.Linear]:
+        gates = [block.adaLN_modulation[1] for block in self.txt_in.individual_token_refiner.blocks]
+        modulations = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        return [*gates, *modulations, self.final_layer.adaLN_modulation[1], self.final_layer.linear]
