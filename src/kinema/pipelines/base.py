@@ -1,0 +1,120 @@
+"""What every pipeline shares: the config of a whole model, a request for one video, and its result."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from kinema.dit.model import DiTConfig
+from kinema.errors import InputError
+from kinema.flow.samplers import SAMPLERS
+from kinema.flow.sigmas import default_shift
+from kinema.shapes import PixelShape
+from kinema.text.encoder import TextConfig
+from kinema.vae.model import VAEConfig
+
+MAX_SEED = 2**63 - 1
+MAX_STEPS = 1000
+OnStep = Callable[[str, int, int], None]
+"""Called as (stage, done, total) while a video is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a model makes where a request does not say."""
+
+    frames: int  # T
+    height: int  # H
+    width: int  # W
+    fps: int
+    steps: int
+    guidance: float  # embedded where the DiT takes it, classifier-free otherwise
+    shift: float | None = None  # None: what the number of steps asks for
+    sampler: str = "euler"
+    negative: str = ""  # the prompt of the unconditional half
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that is needed to build a model, its weights apart."""
+
+    name: str
+    dit: DiTConfig
+    vae: VAEConfig
+    text: TextConfig
+    defaults: Defaults
+
+    def request(self, prompt: str, guidance: float | None = None, **chosen: Any) -> "Request":
+        """A request for this model; what is not chosen, or is None, is its default.
+
+        guidance: goes to the embedded scale where the DiT takes one, else to the classifier-free one.
+        chosen: other fields of Request.
+        """
+        fields = asdict(self.defaults) | {"prompt": prompt} | {name: value for name, value in chosen.items() if value is not None}
+        scale = fields.pop("guidance") if guidance is None else guidance
+        scales = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
+        fields["shift"] = fields["shift"] or default_shift(fields["steps"])
+        return Request(**scales | fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One video to make: nothing is left to choose, so the same request gives the same bits.
+
+    Raises InputError where a value breaks a rule.
+    """
+
+    prompt: str
+    seed: int
+    frames: int  # T
+    height: int  # H
+    width: int  # W
+    fps: int
+    steps: int
+    shift: float
+    sampler: str
+    negative: str = ""  # used where guidance is above 1
+    guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
+    embedded_guidance: float | None = None  # for models distilled to take it
+
+    def __post_init__(self):
+        _ = self.shape
+        if not self.prompt.strip():
+            raise InputError(f"prompt={self.prompt!r} is empty: say what the video should show, such as 'A cat walks on the grass.'")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed={self.seed} is out of range: use 0 to {MAX_SEED}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(f"steps={self.steps} is out of range: use 1 to {MAX_STEPS}; 50 is usual")
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise InputError(f"shift={self.shift} must be above 0: 7 is usual at 50 steps, 17 below 20")
+        for name in ("guidance", "embedded_guidance"):
+            scale = getattr(self, name)
+            if scale is not None and not 1 <= scale <= 100:
+                raise InputError(f"{name}={scale} is out of range: use 1 (off) to 100; 6 is usual")
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
+        if not 1 <= self.fps <= 240:
+            raise InputError(f"fps={self.fps} is out of range: use 1 to 240 frames a second")
+
+    @property
+    def shape(self) -> PixelShape:
+        return PixelShape(self.frames, self.height, self.width)
+
+    def variants(self, count: int) -> list["Request"]:
+        """The same request with seeds seed, seed + 1, ..."""
+        if count < 1:
+            raise InputError(f"num_videos={count} must be 1 or more")
+        return [replace(self, seed=self.seed + i) for i in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished video."""
+
+    frames: UInt8[Tensor, "T H W 3"]
+    latents: Float[Tensor, "C t h w"]  # scaled as the DiT sees them
+    recipe: dict[str, Any]  # request, model config, versions, weights hashes: enough to make it again
+    timings: dict[str, float]  # seconds a stage
