@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.dit.layers import MLP, Modulation, RMSNorm, add_gated, modulate
+from kinema.dit.layers import MLP, Given, Modulation, RMSNorm, add_gated, modulate
 from kinema.dit.rope import Turns, rotate
 from kinema.kernels.attend import attend
 
@@ -20,10 +20,10 @@ from kinema.kernels.attend import attend
 class Context(NamedTuple):
     """What every block needs beside its tokens."""
 
-    vector: Float[Tensor, "B S D"]  # the condition; S = 2 with token replacement: first frame, then the rest
+    vector: Float[Tensor, "B S D"]  # the condition; S = 2 where frames are given: theirs, then that of the rest
     turns: Turns  # rotary table of the video tokens
     key_mask: Bool[Tensor, "B S"] | None  # over [video, text]; None: no padding
-    first: int  # video tokens of a replaced first frame; 0 without token replacement
+    given: Given  # which video tokens belong to frames that are given
 
 
 def split_heads(qkv: Float[Tensor, "B L E"], heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,11 +48,11 @@ class DoubleBlock(nn.Module):
     def forward(
         self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B M D"]]:
-        first = context.first
+        given = context.given
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.img_mod(context.vector)
         text_shift_a, text_scale_a, text_gate_a, text_shift_m, text_scale_m, text_gate_m = self.txt_mod(context.vector[:, -1:])
 
-        q, k, v = split_heads(self.img_attn_qkv(modulate(video, shift_a, scale_a, first)), self.heads)
+        q, k, v = split_heads(self.img_attn_qkv(modulate(video, shift_a, scale_a, given)), self.heads)
         q, k = rotate(self.img_attn_q_norm(q), context.turns), rotate(self.img_attn_k_norm(k), context.turns)
         text_q, text_k, text_v = split_heads(self.txt_attn_qkv(modulate(text, text_shift_a, text_scale_a)), self.heads)
         text_q, text_k = self.txt_attn_q_norm(text_q), self.txt_attn_k_norm(text_k)
@@ -61,8 +61,8 @@ class DoubleBlock(nn.Module):
         mixed = self.attend(*(torch.cat(pair, dim=1) for pair in pairs), context.key_mask).flatten(2)
         mixed, text_mixed = mixed[:, : video.shape[1]], mixed[:, video.shape[1] :]
 
-        video = add_gated(video, gate_a, self.img_attn_proj(mixed), first)
-        video = add_gated(video, gate_m, self.img_mlp(modulate(video, shift_m, scale_m, first)), first)
+        video = add_gated(video, gate_a, self.img_attn_proj(mixed), given)
+        video = add_gated(video, gate_m, self.img_mlp(modulate(video, shift_m, scale_m, given)), given)
         text = add_gated(text, text_gate_a, self.txt_attn_proj(text_mixed))
         text = add_gated(text, text_gate_m, self.txt_mlp(modulate(text, text_shift_m, text_scale_m)))
         return video, text
@@ -84,12 +84,13 @@ class SingleBlock(nn.Module):
     def forward(self, tokens: Float[Tensor, "B L D"], context: Context) -> Float[Tensor, "B L D"]:
         """tokens: [video, text], video first."""
         shift, scale, gate = self.modulation(context.vector)
-        qkv, hidden = self.linear1(modulate(tokens, shift, scale, context.first)).tensor_split([3 * tokens.shape[-1]], dim=-1)
+        given = None if context.given is None else F.pad(context.given, (0, 0, 0, tokens.shape[1] - context.given.shape[1]))
+        qkv, hidden = self.linear1(modulate(tokens, shift, scale, given)).tensor_split([3 * tokens.shape[-1]], dim=-1)
         q, k, v = split_heads(qkv, self.heads)
         q, k = (self._turn(x, context.turns) for x in (self.q_norm(q), self.k_norm(k)))
         mixed = self.attend(q, k, v, context.key_mask).flatten(2)
         branch = self.linear2(torch.cat([mixed, F.gelu(hidden, approximate="tanh")], dim=-1))
-        return add_gated(tokens, gate, branch, context.first)
+        return add_gated(tokens, gate, branch, given)
 
     def _turn(self, x: Float[Tensor, "B L N K"], turns: Turns) -> Float[Tensor, "B L N K"]:
         length = turns[0].shape[0]

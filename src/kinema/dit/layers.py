@@ -7,7 +7,7 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,11 +21,14 @@ MAX_PERIOD = 10_000
 def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B {SINUSOID}"]:
     """Time (0 ... 1000) or guidance (x 1000) as float32 waves, cosines first.
 
+    The exponential is taken in float64 and rounded: float32's differs in its last bit from machine to machine, and at guidance 6016
+    that bit turns a wave by 4e-4.
     Source: Ho et al. 2020 (arXiv 2006.11239), transformer position encoding of the step.
     """
     half = SINUSOID // 2
     steps = torch.arange(half, dtype=torch.float32, device=scalar.device)
-    angles = scalar[:, None].float() * torch.exp(-math.log(MAX_PERIOD) * steps / half)
+    frequencies = (-math.log(MAX_PERIOD) * steps / half).double().exp().float()
+    angles = scalar[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -115,7 +118,7 @@ class MLP(nn.Module):
 class Modulation(nn.Module):
     """The condition vector(s) -> `parts` vectors each: shifts, scales and gates.
 
-    A sample brings one vector, or two with token replacement: the first for its first frame's tokens, the second for the rest.
+    A sample brings one vector, or two where frames are given: the first for their tokens (at time 0), the second for the rest.
     """
 
     def __init__(self, width: int, parts: int):
@@ -127,25 +130,25 @@ class Modulation(nn.Module):
         return self.linear(F.silu(vector)).chunk(self.parts, dim=-1)
 
 
-def modulate(
-    x: Float[Tensor, "B L D"], shift: Float[Tensor, "B S D"], scale: Float[Tensor, "B S D"], first: int = 0
-) -> Float[Tensor, "B L D"]:
-    """Layer norm without weights, then scale and shift.
+Given = Bool[Tensor, "B L 1"] | None
+"""Tokens of frames that are given and stay as they are; None: no token is."""
 
-    first: with two vectors (S = 2), how many leading tokens take the first; the others take the second.
-    """
+
+def by_token(vectors: Float[Tensor, "B S D"], given: Given) -> Float[Tensor, "B M D"]:
+    """Of two vectors (S = 2) the first for given tokens and the second for the others; a single vector serves all."""
+    return vectors if given is None else torch.where(given, vectors[:, :1], vectors[:, 1:])
+
+
+def modulate(
+    x: Float[Tensor, "B L D"], shift: Float[Tensor, "B S D"], scale: Float[Tensor, "B S D"], given: Given = None
+) -> Float[Tensor, "B L D"]:
+    """Layer norm without weights, then scale and shift."""
     x = F.layer_norm(x, x.shape[-1:], eps=EPS)
-    if shift.shape[1] == 1:
-        return torch.addcmul(shift, x, 1 + scale)  # 1 + scale: its projection starts at zero, so training begins unmodulated
-    head = torch.addcmul(shift[:, :1], x[:, :first], 1 + scale[:, :1])
-    return torch.cat([head, torch.addcmul(shift[:, 1:], x[:, first:], 1 + scale[:, 1:])], dim=1)
+    return torch.addcmul(by_token(shift, given), x, 1 + by_token(scale, given))  # 1 + scale: its projection starts at zero
 
 
 def add_gated(
-    x: Float[Tensor, "B L D"], gate: Float[Tensor, "B S D"], branch: Float[Tensor, "B L D"], first: int = 0
+    x: Float[Tensor, "B L D"], gate: Float[Tensor, "B S D"], branch: Float[Tensor, "B L D"], given: Given = None
 ) -> Float[Tensor, "B L D"]:
-    """The gated residual x + gate * branch; `first` as in `modulate`."""
-    if gate.shape[1] == 1:
-        return torch.addcmul(x, branch, gate)
-    head = torch.addcmul(x[:, :first], branch[:, :first], gate[:, :1])
-    return torch.cat([head, torch.addcmul(x[:, first:], branch[:, first:], gate[:, 1:])], dim=1)
+    """The gated residual x + gate * branch."""
+    return torch.addcmul(x, branch, by_token(gate, given))

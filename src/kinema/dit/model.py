@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
-from kinema.dit.layers import Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
+from kinema.dit.layers import Given, Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
 from kinema.dit.refiner import TokenRefiner
 from kinema.dit.rope import Grid, rope_for
 from kinema.errors import InputError
@@ -120,22 +120,26 @@ class DiT(nn.Module):
         text_mask: Bool[Tensor, "B M"] | None,
         pooled: Float[Tensor, "B p"],
         guidance: Float[Tensor, "B"] | None = None,
+        given: Bool[Tensor, "B t"] | None = None,
     ) -> Float[Tensor, "B V t h w"]:
         """Velocity (noise - data) of the latents.
 
-        latents: with token_replace, frame 0 holds the image; with latent_concat, channels are noise, image, mask.
+        latents: frames that are given hold clean latents (with token_replace: frame 0, the image);
+            with latent_concat, channels are noise, image, mask.
         time: 0 ... 1000, 1000 is pure noise.
+        given: which latent frames are given, any of them; None: none, or frame 0 with token_replace. Their velocity means nothing.
         text_mask: True marks a real token; None where no text is padding (trimmed), which is fastest.
         guidance: embedded guidance scale x 1000, where the config has it.
         Raises InputError where the grid does not divide into patches, or guidance is missing or not wanted.
         """
         grid = self._grid(latents)
         vector = self.time_in(time) + self.vector_in(pooled) + self._guidance(guidance)
+        given_tokens = self._given_tokens(given, grid, latents)
         context = Context(
-            vector=self._block_vectors(vector, time, pooled),
+            vector=vector[:, None] if given_tokens is None else torch.stack([self._given_vector(time, pooled), vector], dim=1),
             turns=rope_for(grid, self.config.rope_axes, self.config.rope_theta, latents.device),
             key_mask=self._key_mask(text_mask, grid),
-            first=grid[1] * grid[2] if self.config.image_condition == "token_replace" else 0,
+            given=given_tokens,
         )
         tokens = self.trunk(self.img_in(latents), self.txt_in(text, time, text_mask), context)
         return unpatchify(self.final_layer(tokens, vector), grid, self.config.patch)
@@ -155,13 +159,16 @@ class DiT(nn.Module):
             raise InputError(f"guidance={guidance}: this model {wanted}")
         return 0.0 if self.guidance_in is None else self.guidance_in(guidance)
 
-    def _block_vectors(
-        self, vector: Float[Tensor, "B D"], time: Float[Tensor, "B"], pooled: Float[Tensor, "B p"]
-    ) -> Float[Tensor, "B S D"]:
-        if self.config.image_condition != "token_replace":
-            return vector[:, None]
-        clean = self.time_in(torch.zeros_like(time)) + self.vector_in(pooled)  # the image is at time 0, and guidance is not for it
-        return torch.stack([clean, vector], dim=1)
+    def _given_tokens(self, given: Bool[Tensor, "B t"] | None, grid: Grid, latents: Float[Tensor, "B C t h w"]) -> Given:
+        if given is None and self.config.image_condition == "token_replace":
+            given = (torch.arange(latents.shape[2], device=latents.device) == 0).expand(len(latents), -1)
+        if given is None:
+            return None
+        return given[:, :: self.config.patch[0]].repeat_interleave(grid[1] * grid[2], dim=1)[:, :, None]
+
+    def _given_vector(self, time: Float[Tensor, "B"], pooled: Float[Tensor, "B p"]) -> Float[Tensor, "B D"]:
+        """What is given is at time 0, and guidance is not for it."""
+        return self.time_in(torch.zeros_like(time)) + self.vector_in(pooled)
 
     def _key_mask(self, text_mask: Bool[Tensor, "B M"] | None, grid: Grid) -> Bool[Tensor, "B S"] | None:
         if text_mask is None:
