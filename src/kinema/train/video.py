@@ -1,0 +1,102 @@
+"""Train the DiT by flow matching on encoded clips.
+
+Loss: the squared error of the velocity, at logit-normal times shifted towards noise; the text is dropped now and then so that
+classifier-free guidance has an unconditional model. Some samples keep a few latent frames clean: the model then continues or
+fills in what is given (HunyuanVideo's token replacement), and the loss leaves those frames out.
+Source: HunyuanVideo (arXiv 2412.03603, §4.3-4.5); Esser et al. 2024 (arXiv 2403.03206).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinema.data.pool import Pool
+from kinema.data.shards import read_shard
+from kinema.dit.model import DiT
+from kinema.flow.path import interpolate, training_sigmas, velocity_target
+
+SIGMA_BINS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTask:
+    """What a DiT run reads and how noise and text are drawn."""
+
+    latents: Path  # folder written by `kinema.data.encode`
+    scale: int = 1  # which of the encoded sizes
+    batch: int = 128
+    capacity: int = 65_536  # samples held on the device
+    shift: float = 2.0  # of the training times
+    text_dropout: float = 0.1
+    clean_share: float = 0.15  # samples that keep some latent frames clean
+    refresh_every: int = 20  # steps between looks for new shards
+
+
+class VideoTraining:
+    """The Task that trains a DiT."""
+
+    def __init__(self, model: DiT, task: VideoTask, device: str):
+        self.model, self.task, self.device = model.to(device), task, device
+        self.latents = f"latents_{task.scale}"
+        self.pool = Pool(task.latents, task.capacity, device, (self.latents, "text", "text_lengths", "pooled"))
+        self.null = read_shard(task.latents / "null" / "null.safetensors", device=device)[0]
+        self.forward = torch.compile(model) if device == "cuda" else model
+
+    def refresh(self, step: int) -> None:
+        if step % self.task.refresh_every == 0:
+            self.pool.refresh(limit=None if step == 0 else 8)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        sample = self.pool.draw(self.task.batch, generator)
+        data = sample[self.latents].float()
+        text, mask, pooled = self.condition(sample, generator)
+        noise = torch.randn(data.shape, device=self.device, generator=generator)
+        sigma = training_sigmas(len(data), self.task.shift, generator)
+        clean = clean_frames(len(data), data.shape[2], self.task.clean_share, generator)
+        noisy = torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma))
+        with torch.autocast(data.device.type, torch.bfloat16):
+            velocity = self.forward(noisy, 1000 * sigma, text, mask, pooled, given=clean)
+        error = (velocity.float() - velocity_target(data, noise)).square().mean((1, 3, 4))
+        each = (error * ~clean).sum(1) / (~clean).sum(1)
+        return each.mean(), by_sigma(each, sigma)
+
+    def condition(self, sample: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """One of each sample's texts, or the empty one: states [B L d], mask [B L], pooled [B p]."""
+        rows = torch.arange(self.task.batch, device=self.device)
+        pick = torch.randint(sample["text"].shape[1], (self.task.batch,), device=self.device, generator=generator)
+        drop = torch.rand(self.task.batch, device=self.device, generator=generator) < self.task.text_dropout
+        text, lengths, pooled = (
+            torch.where(drop.view(-1, *[1] * (self.null[name].ndim - 1)), self.null[name], sample[name][rows, pick])
+            for name in ("text", "text_lengths", "pooled")
+        )
+        return text, torch.arange(text.shape[1], device=self.device) < lengths[:, None], pooled
+
+    def export(self, weights: dict[str, Tensor], folder: Path) -> None:
+        """Write the averaged weights: dit.safetensors in bfloat16."""
+        from safetensors.torch import save_file
+
+        partial = folder / "dit.part"
+        save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, partial)
+        partial.replace(folder / "dit.safetensors")
+
+
+def clean_frames(batch: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "B t"]:
+    """Which latent frames a sample is given: none for most; else the first, the last, both, or the first half, equally often."""
+    device = generator.device
+    index = torch.arange(frames, device=device)
+    first, last = index == 0, (index == frames - 1) & (index > 0)
+    patterns = torch.stack([first, last, first | last, index < max(frames // 2, 1)])
+    if frames == 1:
+        return torch.zeros(batch, 1, dtype=torch.bool, device=device)
+    pick = torch.randint(len(patterns), (batch,), device=device, generator=generator)
+    given = torch.rand(batch, device=device, generator=generator) < share
+    return patterns[pick] & given[:, None]
+
+
+def by_sigma(loss: Float[Tensor, "B"], sigma: Float[Tensor, "B"]) -> dict[str, Tensor]:
+    """The mean loss in each quarter of the noise range; NaN where a batch has no sample in it."""
+    place = (sigma * SIGMA_BINS).long().clamp(max=SIGMA_BINS - 1)
+    return {f"loss_{bin}": torch.where(place == bin, loss.detach(), torch.nan).nanmean() for bin in range(SIGMA_BINS)}
