@@ -1,0 +1,53 @@
+"""Where clips happen: every place by name, drawn on demand and remembered.
+
+Places are drawn procedurally (places/): nothing is loaded from disk, and a scene is a pure function of its place, its
+variant and the resolution.
+"""
+
+import zlib
+from functools import lru_cache
+
+import numpy as np
+
+from kinema.errors import InputError
+from kinema.world.light import LIGHTS, apply_light
+from kinema.world.places import built, heavens, indoors, nature, water
+from kinema.world.places.scene import GROUND_Y, Ground, Layer, Place, Scene
+from kinema.world.weather import WEATHERS, weather_overlay
+
+__all__ = [
+    "GROUND_Y", "LIGHTS", "PLACES", "VARIANTS", "WEATHERS", "Ground", "Layer", "Place", "Scene", "apply_light", "draw_scene",
+    "remember_scenes", "weather_overlay",
+]  # fmt: skip
+
+VARIANTS = 32
+PLACES: dict[str, Place] = {place.name: place for place in (*nature.PLACES, *water.PLACES, *heavens.PLACES, *built.PLACES, *indoors.PLACES)}
+
+
+def _draw(place: str, variant: int, px: int, device: str) -> Scene:
+    if device != "cpu":
+        return draw_scene(place, variant, px).to(device)
+    seed = [zlib.crc32(place.encode()), variant]
+    return PLACES[place].draw(np.random.default_rng(seed), px)
+
+
+_remembered = lru_cache(maxsize=64)(_draw)
+
+
+def remember_scenes(count: int) -> None:
+    """Keep the last `count` drawn scenes in memory (64 at first); forgets those kept so far."""
+    global _remembered
+    _remembered = lru_cache(maxsize=count)(_draw)
+
+
+def draw_scene(place: str, variant: int, px: int, device: str = "cpu") -> Scene:
+    """A place drawn at `px` pixels a frame height; a pure function of its arguments.
+
+    variant: 0..VARIANTS - 1 changes colours, weather-worn shapes and where things stand.
+    Raises InputError for an unknown place or variant.
+    """
+    if place not in PLACES:
+        raise InputError(f"place={place!r} is unknown: use one of {', '.join(PLACES)}")
+    if not 0 <= variant < VARIANTS:
+        raise InputError(f"variant={variant} is out of range: use 0 to {VARIANTS - 1}")
+    return _remembered(place, variant, px, device)

@@ -1,0 +1,164 @@
+"""Styles: what turns rendered frames into pixel art, a sketch, a film."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Frames = Float[Tensor, "F 3 H W"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """A look by name: its words and the function that gives it to frames in [0, 1]."""
+
+    phrases: tuple[str, ...]  # "pixel art style"
+    sentences: tuple[str, ...]  # for the caption's style field
+    apply: Callable[[Frames], Frames]
+
+
+def luma(frames: Frames) -> Float[Tensor, "F 1 H W"]:
+    red, green, blue = frames.split(1, 1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def blur(images: Float[Tensor, "F c H W"], radius: int) -> Float[Tensor, "F c H W"]:
+    """Two box filters of side 2 radius + 1: close to a Gaussian and fast."""
+    for _ in range(2):
+        images = F.avg_pool2d(F.pad(images, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
+    return images
+
+
+def render(frames: Frames) -> Frames:
+    """The frames as they are."""
+    return frames
+
+
+def pixel_art(frames: Frames) -> Frames:
+    """Square blocks, 32 to the frame height, in few bright colours."""
+    height, width = frames.shape[-2:]
+    rows, columns = min(32, height), max(1, round(width * min(32, height) / height))
+    small = F.adaptive_avg_pool2d(frames, (rows, columns))
+    gray = luma(small)
+    small = (gray + 1.25 * (small - gray)).clamp(0, 1)
+    small = torch.round(small * 6) / 6
+    return F.interpolate(small, (height, width), mode="nearest")
+
+
+def black_and_white(frames: Frames) -> Frames:
+    """Grey tones with some contrast."""
+    gray = luma(frames)
+    gray = gray + 0.5 * (gray - 0.5) * gray * (1 - gray) * 4
+    return gray.clamp(0, 1).expand_as(frames).contiguous()
+
+
+def sketch(frames: Frames) -> Frames:
+    """Pencil on paper: dark lines where brightness changes, light tones elsewhere."""
+    radius = max(1, round(frames.shape[-2] / 64))
+    gray = luma(frames)
+    light = 1 - blur(1 - gray, radius)
+    lines = (gray / light.clamp(min=0.04)).clamp(0, 1)
+    colors = blur(frames, 1)
+    edges = (colors[..., 1:, :-1] - colors[..., :-1, :-1]).abs().amax(1, True) + (colors[..., :-1, 1:] - colors[..., :-1, :-1]).abs().amax(
+        1, True
+    )
+    lines = lines.clone()
+    lines[..., :-1, :-1] -= (2.2 * edges - 0.12).clamp(0, 0.75)
+    tone = (0.72 + 0.28 * gray) * lines.clamp(0.08, 1)
+    paper = torch.tensor([0.985, 0.97, 0.935], device=frames.device, dtype=frames.dtype)[None, :, None, None]
+    return tone * paper
+
+
+def smoothed(frames: Frames, radius: int) -> Frames:
+    """A flat-patch filter: each pixel takes the mean of the calmest of four windows beside it.
+
+    Source: Kuwahara et al. 1976.
+    """
+    side = radius + 1
+    padded = F.pad(frames, (radius,) * 4, mode="replicate")
+    mean = F.avg_pool2d(padded, side, stride=1)
+    gray = luma(padded)
+    spread = F.avg_pool2d(gray * gray, side, stride=1) - F.avg_pool2d(gray, side, stride=1) ** 2
+    height, width = frames.shape[-2:]
+    best, calm = None, None
+    for top in (0, radius):
+        for left in (0, radius):
+            window = (..., slice(top, top + height), slice(left, left + width))
+            if best is None or calm is None:
+                best, calm = mean[window], spread[window]
+            else:
+                better = spread[window] < calm
+                best, calm = torch.where(better, mean[window], best), torch.minimum(calm, spread[window])
+    assert best is not None
+    return best
+
+
+def wash(height: int, width: int, device: torch.device) -> Float[Tensor, "1 1 H W"]:
+    """Pigment that pools unevenly: a fixed smooth pattern in about [-1, 1]."""
+    noise = torch.Generator().manual_seed(5)
+    coarse, fine = (torch.randn(1, 1, n, n, generator=noise) for n in (6, 14))
+    parts = [F.interpolate(grid, (height, width), mode="bicubic", align_corners=False) for grid in (coarse, fine)]
+    return (0.6 * parts[0] + 0.4 * parts[1]).to(device)
+
+
+def watercolour(frames: Frames) -> Frames:
+    """Flat washes that pool at their rims on white paper."""
+    height, width = frames.shape[-2:]
+    flat = smoothed(frames, max(2, round(height / 42)))
+    rims = (luma(flat) - luma(blur(flat, max(1, round(height / 80))))).abs()
+    gray = luma(flat)
+    pale = 1 - (1 - (gray + 1.1 * (flat - gray))) * 0.78
+    painted = pale * (1 + 0.07 * wash(height, width, frames.device)) - 1.3 * rims
+    v, u = torch.linspace(-1, 1, height, device=frames.device)[:, None], torch.linspace(-1, 1, width, device=frames.device)[None]
+    paper = ((torch.maximum(u.abs(), v.abs()) - 0.86) / 0.14).clamp(0, 1) ** 2
+    return (painted + (0.98 - painted) * paper).clamp(0, 1)
+
+
+BAR = 0.115  # share of the height that each black bar of a cinematic frame covers
+
+
+def cinematic(frames: Frames) -> Frames:
+    """Film: teal shadows, orange lights, soft dark corners and black bars above and below."""
+    height, width = frames.shape[-2:]
+    gray = luma(frames)
+    shadow = torch.tensor([-0.055, 0.01, 0.055], device=frames.device, dtype=frames.dtype)[None, :, None, None]
+    graded = gray + 0.92 * (frames - gray) + shadow * (1 - 2 * gray)
+    graded = graded.clamp(0, 1)
+    graded = graded + 0.7 * (graded - 0.5) * graded * (1 - graded)
+    v, u = torch.linspace(-1, 1, height, device=frames.device)[:, None], torch.linspace(-1, 1, width, device=frames.device)[None]
+    graded = graded * (1 - 0.28 * (u**2 + v**2) / 2)
+    bar = round(BAR * height)
+    graded[..., :bar, :] = 0
+    graded[..., height - bar :, :] = 0
+    return graded
+
+
+STYLES: dict[str, Style] = {
+    "3D render": Style(
+        phrases=("3D render style", "3D animation style", "3D cartoon style"),
+        sentences=("A glossy 3D render.", "3D cartoon animation with soft shading.", "Soft 3D animation."), apply=render,
+    ),
+    "pixel art": Style(
+        phrases=("pixel art style", "8-bit pixel style", "retro game style"),
+        sentences=("Pixel art with big square pixels.", "Retro 8-bit pixel graphics."), apply=pixel_art,
+    ),
+    "black and white": Style(
+        phrases=("black and white style", "monochrome style", "black-and-white film style"),
+        sentences=("Black and white, without any color.", "A monochrome picture in gray tones."), apply=black_and_white,
+    ),
+    "sketch": Style(
+        phrases=("sketch style", "pencil sketch style", "hand-drawn pencil style"),
+        sentences=("A pencil sketch on paper.", "Hand-drawn gray pencil lines."), apply=sketch,
+    ),
+    "watercolour": Style(
+        phrases=("watercolor style", "watercolour painting style", "painted watercolor style"),
+        sentences=("A soft watercolor painting on white paper.", "Pale washes of watercolor."), apply=watercolour,
+    ),
+    "cinematic": Style(
+        phrases=("cinematic style", "film style", "movie style"),
+        sentences=("Cinematic, with black bars and film colors.", "A movie look in teal and orange, in letterbox."), apply=cinematic,
+    ),
+}  # fmt: skip
