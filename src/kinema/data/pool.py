@@ -4,6 +4,7 @@ A pool is a ring: it fills up to its capacity, then new samples replace the olde
 the model trains, samples are seen once or a few times each; on a finished folder the pool simply holds everything it can.
 """
 
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +22,11 @@ class Pool:
         self.taken = 0  # samples ever put in
         self.seen: set[Path] = set()
 
+    @classmethod
+    def of(cls, folder: Path, device: torch.device | str, name: str) -> Tensor:
+        """One tensor of all samples of a finished folder."""
+        return torch.cat([read_shard(path)[0][name] for path in follow(folder, set())]).to(device)
+
     def __len__(self) -> int:
         return min(self.taken, self.capacity)
 
@@ -32,6 +38,18 @@ class Pool:
             if limit is not None and count >= limit:
                 break
         return self.taken - before
+
+    def wait(self, samples: int, seconds: float = 600.0) -> None:
+        """Wait until a writer beside us has delivered `samples`; raises TimeoutError when nothing comes for `seconds`."""
+        heard = time.monotonic()
+        while len(self) < samples:
+            if self.refresh():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > seconds:
+                raise TimeoutError(
+                    f"{self.folder} holds {len(self)} samples of {samples} and none came for {seconds:.0f} s: is its writer running?"
+                )
+            time.sleep(0.2)
 
     def put(self, tensors: dict[str, Tensor]) -> None:
         """Write samples over the oldest ones."""

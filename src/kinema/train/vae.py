@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinema.data.pool import Pool
-from kinema.vae.model import CausalVAE, VAEConfig
+from kinema.vae.model import CausalVAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class VaeTask:
     squared: float = 1.0  # weight of the squared error, which PSNR measures
     kl: float = 1e-4  # weight of the KL divergence, a mean over latent values
     refresh_every: int = 10  # steps between looks for new shards
+    heldout: Path | None = None  # shards to report the final PSNR on
+    start_samples: int = 32  # samples to wait for before the first step
+    compile: bool = False
 
 
 class VaeTraining:
@@ -42,7 +45,11 @@ class VaeTraining:
         self.model = model.to(device, memory_format=torch.channels_last_3d)
         self.task, self.device = task, device
         self.pool = Pool(task.clips, task.capacity, device, ("frames",))
-        self.forward = torch.compile(self.reconstruct) if device == "cuda" else self.reconstruct
+        self.forward = torch.compile(self.reconstruct) if task.compile else self.reconstruct
+
+    def wait_for_data(self) -> None:
+        """Wait for the first samples, where a renderer or an encoder is still at work."""
+        self.pool.wait(min(self.task.start_samples, self.task.capacity))
 
     def refresh(self, step: int) -> None:
         if step % self.task.refresh_every == 0:
@@ -72,6 +79,10 @@ class VaeTraining:
         mean, std = latent_statistics(self.model, self.pool, self.task)
         normalise_latents(self.model, mean, std)
         save_vae(self.model, folder / "vae.safetensors")
+        if self.task.heldout is not None:
+            score = reconstruction_psnr(self.model, Pool.of(self.task.heldout, self.device, "frames"))
+            (folder / "scores.json").write_text(json.dumps({"heldout_psnr": score}))
+            print(f"PSNR on held-out clips: {score:.2f} dB", flush=True)
 
 
 def psnr(squared: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -131,13 +142,3 @@ def reconstruction_psnr(model: CausalVAE, frames: UInt8[Tensor, "B T C H W"]) ->
         output = ((model.decode(model.encode(pixels).mean).float().clamp(-1, 1) + 1) * 127.5).round()
         scores.append(10 * torch.log10(255**2 / F.mse_loss(output, (pixels + 1) * 127.5)).item())
     return sum(scores) / len(scores)
-
-
-def build_vae(config: VAEConfig, weights: Path | None = None) -> CausalVAE:
-    """A fresh CausalVAE, or one with weights written by `save_vae`."""
-    from safetensors.torch import load_file
-
-    model = CausalVAE(config)
-    if weights is not None:
-        model.load_state_dict(load_file(weights))
-    return model

@@ -33,6 +33,8 @@ class VideoTask:
     text_dropout: float = 0.1
     clean_share: float = 0.15  # samples that keep some latent frames clean
     refresh_every: int = 20  # steps between looks for new shards
+    start_samples: int = 32  # samples to wait for before the first step
+    compile: bool = False
 
 
 class VideoTraining:
@@ -43,7 +45,11 @@ class VideoTraining:
         self.latents = f"latents_{task.scale}"
         self.pool = Pool(task.latents, task.capacity, device, (self.latents, "text", "text_lengths", "pooled"))
         self.null = read_shard(task.latents / "null" / "null.safetensors", device=device)[0]
-        self.forward = torch.compile(model) if device == "cuda" else model
+        self.forward = torch.compile(model) if task.compile else model
+
+    def wait_for_data(self) -> None:
+        """Wait for the first samples, where a renderer or an encoder is still at work."""
+        self.pool.wait(min(self.task.start_samples, self.task.capacity))
 
     def refresh(self, step: int) -> None:
         if step % self.task.refresh_every == 0:
