@@ -123,9 +123,12 @@ class SpritePack:
         counts = torch.tensor([self.frame_counts[index] for index in chosen])
         starts = counts.cumsum(0) - counts
         bank = torch.empty(int(counts.sum()), 4, size, size, dtype=torch.uint8, device=device)
+
+        def place(index: int, start: int) -> None:
+            bank[start : start + self.frame_counts[index]] = premultiplied(self._decode(index).to(device), size)
+
         with ThreadPoolExecutor(cpu_count()) as pool:
-            for start, frames in zip(starts.tolist(), pool.map(self._decode, chosen), strict=True):
-                bank[start : start + len(frames)] = premultiplied(frames.to(device), size)
+            list(pool.map(place, chosen, starts.tolist()))
         return SpriteBank(bank, starts.to(device), counts.to(device))
 
     def _decode(self, index: int) -> UInt8[Tensor, "F 4 S S"]:
