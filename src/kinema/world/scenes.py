@@ -11,14 +11,24 @@ import numpy as np
 
 from kinema.errors import InputError
 from kinema.world.light import LIGHTS, apply_light
-from kinema.world.places import built, heavens, indoors, nature, water
 from kinema.world.places.scene import GROUND_Y, Ground, Layer, Place, Scene
 from kinema.world.weather import WEATHERS, weather_overlay
 
 __all__ = [
-    "GROUND_Y", "LIGHTS", "PLACES", "VARIANTS", "WEATHERS", "Ground", "Layer", "Place", "Scene", "apply_light", "draw_scene",
-    "remember_scenes", "weather_overlay",
-]  # fmt: skip
+    "GROUND_Y",
+    "LIGHTS",
+    "PLACES",
+    "VARIANTS",
+    "WEATHERS",
+    "Ground",
+    "Layer",
+    "Place",
+    "Scene",
+    "apply_light",
+    "draw_scene",
+    "remember_scenes",
+    "weather_overlay",
+]
 
 VARIANTS = 32
 PLACES: dict[str, Place] = {place.name: place for place in (*nature.PLACES, *water.PLACES, *heavens.PLACES, *built.PLACES, *indoors.PLACES)}

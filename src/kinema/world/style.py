@@ -139,26 +139,32 @@ def cinematic(frames: Frames) -> Frames:
 STYLES: dict[str, Style] = {
     "3D render": Style(
         phrases=("3D render style", "3D animation style", "3D cartoon style"),
-        sentences=("A glossy 3D render.", "3D cartoon animation with soft shading.", "Soft 3D animation."), apply=render,
+        sentences=("A glossy 3D render.", "3D cartoon animation with soft shading.", "Soft 3D animation."),
+        apply=render,
     ),
     "pixel art": Style(
         phrases=("pixel art style", "8-bit pixel style", "retro game style"),
-        sentences=("Pixel art with big square pixels.", "Retro 8-bit pixel graphics."), apply=pixel_art,
+        sentences=("Pixel art with big square pixels.", "Retro 8-bit pixel graphics."),
+        apply=pixel_art,
     ),
     "black and white": Style(
         phrases=("black and white style", "monochrome style", "black-and-white film style"),
-        sentences=("Black and white, without any color.", "A monochrome picture in gray tones."), apply=black_and_white,
+        sentences=("Black and white, without any color.", "A monochrome picture in gray tones."),
+        apply=black_and_white,
     ),
     "sketch": Style(
         phrases=("sketch style", "pencil sketch style", "hand-drawn pencil style"),
-        sentences=("A pencil sketch on paper.", "Hand-drawn gray pencil lines."), apply=sketch,
+        sentences=("A pencil sketch on paper.", "Hand-drawn gray pencil lines."),
+        apply=sketch,
     ),
     "watercolour": Style(
         phrases=("watercolor style", "watercolour painting style", "painted watercolor style"),
-        sentences=("A soft watercolor painting on white paper.", "Pale washes of watercolor."), apply=watercolour,
+        sentences=("A soft watercolor painting on white paper.", "Pale washes of watercolor."),
+        apply=watercolour,
     ),
     "cinematic": Style(
         phrases=("cinematic style", "film style", "movie style"),
-        sentences=("Cinematic, with black bars and film colors.", "A movie look in teal and orange, in letterbox."), apply=cinematic,
+        sentences=("Cinematic, with black bars and film colors.", "A movie look in teal and orange, in letterbox."),
+        apply=cinematic,
     ),
-}  # fmt: skip
+}

@@ -157,18 +157,25 @@ WEATHERS: dict[str, Weather] = {
     "snow": Weather(phrases=("in falling snow", "while it is snowing", "as snow falls"), atmosphere=("snowy", "wintry"), overlay=snowfall),
     "fog": Weather(phrases=("in the fog", "in thick mist", "on a foggy day"), atmosphere=("foggy", "misty"), overlay=fog),
     "falling leaves": Weather(
-        phrases=("while leaves are falling", "among falling leaves", "as autumn leaves drift down"), atmosphere=("autumnal", "windy and autumnal"),
+        phrases=("while leaves are falling", "among falling leaves", "as autumn leaves drift down"),
+        atmosphere=("autumnal", "windy and autumnal"),
         overlay=flutter(LEAVES, 0.013, 7),
     ),
     "petals": Weather(
-        phrases=("among falling petals", "while pink petals drift by"), atmosphere=("spring-like", "gentle and spring-like"), overlay=flutter(PETALS, 0.011, 12),
+        phrases=("among falling petals", "while pink petals drift by"),
+        atmosphere=("spring-like", "gentle and spring-like"),
+        overlay=flutter(PETALS, 0.011, 12),
     ),
     "confetti": Weather(
-        phrases=("in a rain of confetti", "while colorful confetti falls"), atmosphere=("festive", "joyful and festive"), overlay=flutter(PAPERS, 0.01, 9),
+        phrases=("in a rain of confetti", "while colorful confetti falls"),
+        atmosphere=("festive", "joyful and festive"),
+        overlay=flutter(PAPERS, 0.01, 9),
     ),
     "bubbles": Weather(phrases=("among rising bubbles", "with bubbles rising"), atmosphere=("bubbly", "playful"), overlay=bubbles),
-    "fireflies": Weather(phrases=("among fireflies", "with fireflies glowing around"), atmosphere=("magical", "enchanted"), overlay=fireflies),
-}  # fmt: skip
+    "fireflies": Weather(
+        phrases=("among fireflies", "with fireflies glowing around"), atmosphere=("magical", "enchanted"), overlay=fireflies
+    ),
+}
 
 
 def weather_overlay(

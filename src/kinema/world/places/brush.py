@@ -4,6 +4,7 @@ A `Canvas` is measured in frame heights (u right, v down, as on the screen at re
 Light falls from the upper left. Colours are float32 RGB triples in [0, 1].
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -47,9 +48,13 @@ def pick(rng: np.random.Generator, codes: Sequence[str]) -> Color:
 
 
 def ramp(position: np.ndarray, stops: Sequence[tuple[float, Color]]) -> np.ndarray:
-    """Colours [..., 3] along stops (position, colour), which ascend."""
-    places = [stop for stop, _ in stops]
-    return np.stack([np.interp(position, places, [color[c] for _, color in stops]) for c in range(3)], -1).astype(np.float32)
+    """Colours [3 ...] along stops (position, colour), which ascend; a picture looks them up in 512 steps."""
+    places, colors = np.array([stop for stop, _ in stops]), np.stack([color for _, color in stops])
+    if position.ndim < 2 or position.size < 512:
+        return np.stack([np.interp(position, places, colors[:, c]) for c in range(3)]).astype(np.float32)
+    table = ramp(np.linspace(places[0], places[-1], 512), stops)
+    steps = (position - np.float32(places[0])) * np.float32(511 / (places[-1] - places[0]))
+    return table.take(np.clip(steps, 0, 511).astype(np.int16), 1)
 
 
 def wander(rng: np.random.Generator, span: float, bumps: float, octaves: int = 2) -> Callable[[np.ndarray], np.ndarray]:
@@ -81,32 +86,32 @@ class Canvas:
         self.px = float(px)
         rows, columns = max(2, round(height * px)), max(2, round(width * px))
         self.left, self.top = center[0] - columns / px / 2, center[1] - rows / px / 2
-        self.pixels = np.zeros((rows, columns, 4), np.float32)
+        self.pixels = np.zeros((4, rows, columns), np.float32)
         self.u = (self.left + (np.arange(columns, dtype=np.float32) + 0.5) / px).astype(np.float32)
         self.v = (self.top + (np.arange(rows, dtype=np.float32) + 0.5) / px).astype(np.float32)
 
     def window(self, u0: float, v0: float, u1: float, v1: float) -> tuple[slice, slice]:
         """The pixels (rows, columns) that touch a box, one pixel of margin included."""
-        rows, columns = self.pixels.shape[:2]
+        rows, columns = self.pixels.shape[1:]
         top, bottom = ((v - self.top) * self.px for v in (v0, v1))
         left, right = ((u - self.left) * self.px for u in (u0, u1))
         clip = lambda value, limit: int(min(max(value, 0), limit))  # noqa: E731
         return slice(clip(top - 2, rows), clip(bottom + 3, rows)), slice(clip(left - 2, columns), clip(right + 3, columns))
 
     def paint(self, window: tuple[slice, slice], alpha: np.ndarray, color: np.ndarray) -> None:
-        """Lay colour [3] or [..., 3] with coverage [h w] over a window."""
-        target = self.pixels[window]
+        """Lay colour [3] or [3 h w] with coverage [h w] over a window."""
+        target = self.pixels[:, window[0], window[1]]
         if not target.size:
             return
-        alpha = np.clip(alpha, 0, 1)[..., None].astype(np.float32)
+        alpha = np.clip(alpha, 0, 1, dtype=np.float32)
         target *= 1 - alpha
-        target[..., :3] += color * alpha
-        target[..., 3:] += alpha
+        target[:3] += (color[:, None, None] if color.ndim == 1 else color) * alpha
+        target[3] += alpha
 
     def fill(self, stops: Sequence[tuple[float, Color]]) -> None:
         """Cover everything with a vertical gradient; stops are (v, colour)."""
-        self.pixels[..., :3] = ramp(self.v, stops)[:, None]
-        self.pixels[..., 3] = 1
+        self.pixels[:3] = ramp(self.v, stops)[..., None]
+        self.pixels[3] = 1
 
     def glow(self, u: float, v: float, radius: float, color: Color, strength: float = 1.0) -> None:
         """A soft light that fades to nothing at 2.2 radii."""
@@ -133,7 +138,7 @@ class Canvas:
         dv = np.abs(self.v[window[0], None] - (v0 + v1) / 2) - (v1 - v0) / 2 + radius
         outside = np.hypot(np.maximum(du, 0), np.maximum(dv, 0)) + np.minimum(np.maximum(du, dv), 0) - radius
         rows = self.v[window[0]]
-        color = top if bottom is None else ramp(rows, [(v0, top), (v1, bottom)])[:, None]
+        color = top if bottom is None else ramp(rows, [(v0, top), (v1, bottom)])[..., None]
         self.paint(window, 0.5 - outside * self.px, color)
 
     def polygon(self, points: Sequence[tuple[float, float]], top: Color, bottom: Color | None = None) -> None:
@@ -141,18 +146,18 @@ class Canvas:
         corners = np.array(points, np.float32)
         (u0, v0), (u1, v1) = corners.min(0), corners.max(0)
         window = self.window(u0, v0, u1, v1)
-        cover = np.zeros(self.pixels[window].shape[:2], np.uint8)
+        cover = np.zeros(self.pixels[0][window].shape, np.uint8)
         if not cover.size:
             return
         offset = np.array([window[1].start, window[0].start], np.float32)
         places = (corners - [self.left, self.top]) * self.px - offset - 0.5
         cv2.fillPoly(cover, [np.round(places * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        color = top if bottom is None else ramp(self.v[window[0]], [(v0, top), (max(v1, v0 + 1e-3), bottom)])[:, None]
+        color = top if bottom is None else ramp(self.v[window[0]], [(v0, top), (max(v1, v0 + 1e-3), bottom)])[..., None]
         self.paint(window, cover / np.float32(255), color)
 
     def stroke(self, points: Sequence[tuple[float, float]], width: float, color: Color, alpha: float = 1.0) -> None:
         """A line with round ends through points."""
-        for (u0, v0), (u1, v1) in zip(points[:-1], points[1:], strict=True):
+        for (u0, v0), (u1, v1) in itertools.pairwise(points):
             half = width / 2
             window = self.window(min(u0, u1) - half, min(v0, v1) - half, max(u0, u1) + half, max(v0, v1) + half)
             du, dv = self.u[window[1]] - u0, self.v[window[0], None] - v0
@@ -171,27 +176,69 @@ class Canvas:
 
     def puffs(self, discs: Sequence[Disc], light: Color, base: Color, shade: Color, alpha: float = 1.0) -> None:
         """Balls melted together, lit from the upper left: clouds, bushes, crowns of trees."""
-        u, v, r = np.array(discs, np.float32).T[:, :, None, None]
-        box = float((u - r).min()), float((v - r).min()), float((u + r).max()), float((v + r).max())
-        window = self.window(*box)
-        du, dv = (self.u[window[1]] - u) / r, (self.v[window[0], None] - v) / r
-        away = du**2 + dv**2
-        height = np.sqrt(np.maximum(1 - away, 0.0))
-        weight = np.exp(np.minimum(height * r / r.max(), 1) * 7) * (away < 1.1)
-        total = weight.sum(0) + 1e-6
-        glow = (weight * lit(du, dv, height)).sum(0) / total
-        down = (self.v[window[0], None] - box[1]) / max(box[3] - box[1], 1e-6)
-        tone = np.clip(0.72 * glow + 0.42 * (1 - down) - 0.05, 0, 1)
-        cover = np.clip((1 - np.sqrt(away)) * r * self.px + 0.5, 0, 1).max(0)
+        u, v, r = np.array(discs, np.float32).T
+        top, bottom = float((v - r).min()), float((v + r).max())
+        window = self.window(float((u - r).min()), top, float((u + r).max()), bottom)
+        total, glow, cover = np.full((3, *self.pixels[0][window].shape), 1e-6, np.float32)
+        for middle_u, middle_v, radius in discs:
+            rows, columns = self.window(middle_u - radius, middle_v - radius, middle_u + radius, middle_v + radius)
+            du, dv = (self.u[columns] - middle_u) / radius, (self.v[rows, None] - middle_v) / radius
+            away = du**2 + dv**2
+            height = np.sqrt(np.maximum(1 - away, 0))
+            weight = np.exp(height * np.float32(7 * radius / r.max())) * (away < 1.1)
+            part = (
+                slice(rows.start - window[0].start, rows.stop - window[0].start),
+                slice(columns.start - window[1].start, columns.stop - window[1].start),
+            )
+            total[part] += weight
+            glow[part] += weight * lit(du, dv, height)
+            cover[part] = np.maximum(cover[part], np.clip((1 - np.sqrt(away)) * np.float32(radius * self.px) + 0.5, 0, 1))
+        down = (self.v[window[0], None] - top) / max(bottom - top, 1e-6)
+        tone = 0.72 * glow / total + 0.37 - 0.42 * down
         self.paint(window, alpha * cover, ramp(tone, [(0.1, shade), (0.5, base), (0.92, light)]))
+
+    def panes(self, u0: float, v0: float, u1: float, v1: float, colors: np.ndarray, share: tuple[float, float], alpha: float = 1.0) -> None:
+        """A grid of window panes, colours [3 rows columns]; each covers a share (across, down) of its cell."""
+        window = self.window(u0, v0, u1, v1)
+        across, half_u = self._cells(self.u[window[1]], u0, u1, colors.shape[2], share[0])
+        down, half_v = self._cells(self.v[window[0]], v0, v1, colors.shape[1], share[1])
+        self.paint(window, alpha * half_v[:, None] * half_u, colors[:, down[:, None], across])
+
+    def _cells(self, at: np.ndarray, start: float, stop: float, count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Which of `count` cells each position lies in, and how far it is covered by the pane in it."""
+        size = (stop - start) / count
+        place = (at - start) / size
+        which = np.clip(np.floor(place), 0, count - 1).astype(int)
+        return which, np.clip((share / 2 - np.abs(place - which - 0.5)) * size * self.px + 0.5, 0, 1)
+
+    def spines(self, edges: np.ndarray, tops: np.ndarray, foot: float, colors: np.ndarray) -> None:
+        """Upright strips side by side on v = foot, as books: edges [n + 1] in u, tops [n] in v, colours [3 n]."""
+        window = self.window(float(edges[0]), float(tops.min()), float(edges[-1]), foot)
+        u, v = self.u[window[1]], self.v[window[0], None]
+        which = np.clip(np.searchsorted(edges, u) - 1, 0, len(tops) - 1)
+        beside = np.clip(np.minimum(u - edges[which], edges[which + 1] - u) * self.px, 0, 1)
+        cover = beside * np.clip((v - tops[which]) * self.px + 0.5, 0, 1) * np.clip((foot - v) * self.px + 0.5, 0, 1)
+        round_ = 1.12 - 0.3 * (u - edges[which]) / (edges[which + 1] - edges[which])  # lit from the left
+        self.paint(window, cover, (colors[:, which] * round_)[:, None])
+
+    def stamp(self, picture: "Canvas", u: float) -> None:
+        """Lay another canvas of the same scale and height of place over this one, its middle at u, to the nearest pixel."""
+        rows, columns = picture.pixels.shape[1:]
+        top, left = round((picture.top - self.top) * self.px), round((u - self.left) * self.px - columns / 2)
+        cut = slice(max(0, -top), max(0, min(rows, len(self.v) - top))), slice(max(0, -left), max(0, min(columns, len(self.u) - left)))
+        part = picture.pixels[:, cut[0], cut[1]]
+        top, left = top + cut[0].start, left + cut[1].start
+        target = self.pixels[:, top : top + part.shape[1], left : left + part.shape[2]]
+        target *= 1 - part[3]
+        target += part
 
     def layer(self, depth: float) -> Layer:
         """What was painted, cut to its bounds, as a layer at a depth."""
-        rows, columns = (np.flatnonzero(self.pixels[..., 3].max(axis) > 1e-3) for axis in (1, 0))
+        rows, columns = (np.flatnonzero(self.pixels[3].max(axis) > 1e-3) for axis in (1, 0))
         (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if i.size else (0, 2) for i in (rows, columns))
-        height, width = self.pixels.shape[:2]
+        height, width = self.pixels.shape[1:]
         top, bottom, left, right = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
-        texture = np.ascontiguousarray(self.pixels[top:bottom, left:right].transpose(2, 0, 1))
+        texture = np.ascontiguousarray(self.pixels[:, top:bottom, left:right])
         center = self.left + (left + right) / 2 / self.px, self.top + (top + bottom) / 2 / self.px
         return Layer(depth, torch.from_numpy(texture), (right - left) / self.px, (bottom - top) / self.px, center)
 
@@ -203,24 +250,45 @@ def noise_tile(rng: np.random.Generator, rows: int, columns: int, cells: tuple[i
     return cv2.remap(lattice, np.tile(across, (rows, 1)), np.tile(down[:, None], (1, columns)), cv2.INTER_CUBIC)
 
 
+def enlarged(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """A picture that wraps, at a larger size, still wrapping."""
+    at = [
+        ((np.arange(size, dtype=np.float32) + 0.5) * (n / size) - 0.5) % n
+        for size, n in ((rows, len(picture)), (columns, picture.shape[1]))
+    ]
+    low = [np.floor(a).astype(int) for a in at]
+    for axis in (0, 1):
+        share = (at[axis] - low[axis]).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
+        picture = picture.take(low[axis], axis) * (1 - share) + picture.take((low[axis] + 1) % picture.shape[axis], axis) * share
+    return picture
+
+
 class Tile:
     """A square of ground, `units` a side, that wraps at its edges; positions are world units along x and z."""
 
-    def __init__(self, px: int, units: float, color: Color):
+    def __init__(self, px: int, units: float, color: Color, detail: float = 0.6):
         self.units = units
-        self.rows, self.columns = round(units * px * 0.4), round(units * px * 0.6)  # depth is foreshortened: fewer rows do
-        self.pixels = np.broadcast_to(color, (self.rows, self.columns, 3)).astype(np.float32)
+        self.rows, self.columns = round(units * px * 0.4), round(units * px * detail)  # depth is foreshortened: fewer rows do
+        self.pixels = np.empty((3, self.rows, self.columns), np.float32)
+        self.pixels[:] = color[:, None, None]
         self.x = (np.arange(self.columns, dtype=np.float32) + 0.5) * (units / self.columns)
         self.z = (np.arange(self.rows, dtype=np.float32) + 0.5) * (units / self.rows)
 
-    def blend(self, color: np.ndarray, cover: np.ndarray) -> None:
+    def blend(self, color: Color, cover: np.ndarray) -> None:
         """Blend the whole tile towards a colour by a share [h w] (or one that broadcasts)."""
-        self.pixels += (color - self.pixels) * np.clip(cover, 0, 1)[..., None].astype(np.float32)
+        self._blend((slice(None), slice(None)), color, cover)
+
+    def _blend(self, part: tuple, color: Color, cover: np.ndarray) -> None:
+        share = np.clip(cover, 0, 1, dtype=np.float32)
+        for channel, tone in zip(self.pixels, color, strict=True):
+            kept = channel[part] * (1 - share)
+            channel[part] = kept + tone * share
 
     def mottle(self, rng: np.random.Generator, cells: int | tuple[int, int], color: Color, strength: float) -> None:
         """Soft blots of a colour, `cells` of them down and across."""
         down, across = (cells, cells) if isinstance(cells, int) else cells
-        self.blend(color, strength * np.clip(0.5 + 0.9 * noise_tile(rng, self.rows, self.columns, (down, across)), 0, 1))
+        blots = np.clip(0.5 + 0.9 * noise_tile(rng, -(-self.rows // 4), -(-self.columns // 4), (down, across)), 0, 1)
+        self.blend(color, strength * enlarged(blots, self.rows, self.columns))
 
     def spot(self, x: float, z: float, rx: float, rz: float, color: Color, alpha: float = 1.0, soft: float = 0.3) -> None:
         """An ellipse with a soft rim."""
@@ -229,9 +297,7 @@ class Tile:
             cells = np.arange(int((at - radius) / self.units * size) - 2, int((at + radius) / self.units * size) + 3)
             index.append(cells % size)
             away.append(((cells + 0.5) * (self.units / size) - at) / radius)
-        cover = alpha * np.clip((1 - np.hypot(away[0][:, None], away[1])) / soft, 0, 1)[..., None].astype(np.float32)
-        window = np.ix_(*index)
-        self.pixels[window] += (color - self.pixels[window]) * cover
+        self._blend(np.ix_(*index), color, alpha * np.clip((1 - np.hypot(away[0][:, None], away[1])) / soft, 0, 1))
 
     def ring(self, x: float, z: float, radius: float, width: float, color: Color, alpha: float = 1.0) -> None:
         """A circle line; it must fit into the tile."""
@@ -240,23 +306,29 @@ class Tile:
 
     def across(self, start: float, stop: float, color: Color, alpha: float = 1.0, soft: float = 0.04) -> None:
         """A stripe along x from z = start to stop."""
-        away = np.abs(self._from(self.z, (start + stop) / 2))
-        self.blend(color, alpha * np.clip(((stop - start) / 2 - away) / soft + 0.5, 0, 1)[:, None])
+        cover = self._stripe(self.z, start, stop, soft)
+        rows = np.flatnonzero(cover)
+        self._blend((rows,), color, alpha * cover[rows, None])
 
     def along(self, start: float, stop: float, color: Color, alpha: float = 1.0, soft: float = 0.03) -> None:
         """A stripe that runs away from the camera, from x = start to stop."""
-        away = np.abs(self._from(self.x, (start + stop) / 2))
-        self.blend(color, alpha * np.clip(((stop - start) / 2 - away) / soft + 0.5, 0, 1)[None])
+        cover = self._stripe(self.x, start, stop, soft)
+        columns = np.flatnonzero(cover)
+        self._blend((slice(None), columns), color, alpha * cover[None, columns])
 
     def block(self, x0: float, z0: float, x1: float, z1: float, color: Color, alpha: float = 1.0, soft: float = 0.04) -> None:
         """A rectangle."""
-        dx = np.clip(((x1 - x0) / 2 - np.abs(self._from(self.x, (x0 + x1) / 2))) / soft + 0.5, 0, 1)
-        dz = np.clip(((z1 - z0) / 2 - np.abs(self._from(self.z, (z0 + z1) / 2))) / soft + 0.5, 0, 1)
-        self.blend(color, alpha * dz[:, None] * dx)
+        across, down = self._stripe(self.x, x0, x1, soft), self._stripe(self.z, z0, z1, soft)
+        rows, columns = np.flatnonzero(down), np.flatnonzero(across)
+        self._blend(np.ix_(rows, columns), color, alpha * down[rows, None] * across[columns])
+
+    def _stripe(self, at: np.ndarray, start: float, stop: float, soft: float) -> np.ndarray:
+        """How far positions lie between start and stop, by turns 0 and 1 over a soft rim."""
+        return np.clip(((stop - start) / 2 - np.abs(self._from(at, (start + stop) / 2))) / soft + 0.5, 0, 1)
 
     def _from(self, at: np.ndarray, middle: float) -> np.ndarray:
         return (at - middle + self.units / 2) % self.units - self.units / 2
 
     def ground(self, haze: Color, haze_start: float) -> Ground:
-        texture = torch.from_numpy(np.ascontiguousarray(np.clip(self.pixels, 0, 1).transpose(2, 0, 1)))
+        texture = torch.from_numpy(self.pixels.clip(0, 1))
         return Ground(texture, self.units, (float(haze[0]), float(haze[1]), float(haze[2])), haze_start)

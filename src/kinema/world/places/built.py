@@ -4,8 +4,8 @@ import numpy as np
 
 from kinema.world.places import motifs as m
 from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
-from kinema.world.places.nature import OUTDOOR, blue_sky, grass_tile
-from kinema.world.places.scene import Layer, Place, Scene
+from kinema.world.places.nature import blue_sky, grass_tile
+from kinema.world.places.scene import Layer, Scene
 
 Rng = np.random.Generator
 WALLS = ("#ff9a86", "#ffd27a", "#8fd0f0", "#b7e08a", "#f6b0d0", "#fff0d8", "#c7b2f0")
@@ -57,8 +57,6 @@ def road_tile(rng: Rng, px: int, asphalt: Color, pavement: Color, paint: Color) 
         tile.block(x + 0.15, 1.24, x + 0.72, 1.38, paint, 0.95)
     tile.across(3.5, 8.0, pavement)
     tile.across(3.42, 3.62, lighten(pavement, 0.45))
-    for x in np.arange(0, 8, 0.8):
-        tile.along(x - 0.02, x + 0.02, darken(pavement, 0.18), 0.0)
     return tile
 
 
@@ -71,7 +69,7 @@ def draw_street(rng: Rng, px: int) -> Scene:
         house(rng, row, left + width / 2, base, width * 0.98, rng.uniform(0.24, 0.32))
         left += width
     front, at = m.standing(px, 4.6, 0.5), m.foot(4.6)
-    for i, u in enumerate(m.spread(rng, 7, jitter=0.4)):
+    for i, u in enumerate(m.spread(rng, 10, jitter=0.3)):
         if i % 2:
             lamp(front, u, at, 0.4)
         else:
@@ -92,19 +90,26 @@ def tower(
     left, right, top = u - width / 2, u + width / 2, base - height
     canvas.box(left, top, right, base, lighten(wall, 0.15), wall, 0.012)
     canvas.box(right - width * 0.2, top, right, base, darken(wall, 0.1), darken(wall, 0.2), 0.012)
-    columns = max(2, round(width / 0.075))
-    step = width / columns
-    for row in range(int((height - 0.04) / 0.075)):
-        for column in range(columns):
-            at, v = left + (column + 0.5) * step, top + 0.055 + 0.075 * row
-            color = lights[0] if rng.uniform() < lit else lights[1]
-            canvas.box(at - step * 0.28, v - 0.02, at + step * 0.28, v + 0.02, color, radius=0.006)
+    columns, rows = max(2, round(width / 0.08)), int((height - 0.04) / 0.08)
+    lit_up = rng.uniform(size=(rows, columns)) < lit
+    colors = np.where(lit_up, lights[0][:, None, None], lights[1][:, None, None])
+    canvas.panes(left, top + 0.02, right, top + 0.02 + 0.08 * rows, colors, (0.56, 0.54))
     if rng.uniform() < 0.4:
         canvas.stroke([(u, top), (u, top - 0.09)], 0.012, darken(wall, 0.2))
 
 
-def skyline(rng: Rng, px: int, depth: float, count: int, heights: tuple[float, float], codes: tuple[str, ...], haze: Color, share: float,
-            lights: tuple[Color, Color], lit: float) -> Canvas:  # fmt: skip
+def skyline(
+    rng: Rng,
+    px: int,
+    depth: float,
+    count: int,
+    heights: tuple[float, float],
+    codes: tuple[str, ...],
+    haze: Color,
+    share: float,
+    lights: tuple[Color, Color],
+    lit: float,
+) -> Canvas:
     """A row of high-rises."""
     canvas = m.standing(px, depth, heights[1] + 0.15)
     for u in m.spread(rng, count, jitter=0.5):
@@ -129,8 +134,8 @@ def draw_city(rng: Rng, px: int) -> Scene:
     haze = rgb("#d5e9f7")
     codes = ("#7f9fc8", "#9ab4d4", "#c79a86", "#d8c2a8", "#8aa0ae", "#b3a0c0")
     glass = (rgb("#d8f0ff"), rgb("#5f86b4"))
-    far = skyline(rng, px, 20.0, 17, (0.25, 0.5), codes, haze, 0.6, glass, 0.3)
-    near = skyline(rng, px, 8.0, 11, (0.3, 0.58), codes, haze, 0.08, glass, 0.45)
+    far = skyline(rng, px, 20.0, 17, (0.22, 0.42), codes, haze, 0.6, glass, 0.3)
+    near = skyline(rng, px, 8.0, 11, (0.24, 0.5), codes, haze, 0.08, glass, 0.45)
     front = m.standing(px, 5.4, 0.3)
     for u in m.spread(rng, 9):
         m.tree(rng, front, u, m.foot(5.4), rng.uniform(0.15, 0.2), pick(rng, m.LEAF_GREENS))
@@ -155,8 +160,8 @@ def draw_night_city(rng: Rng, px: int) -> Scene:
     haze = rgb("#3a2a78")
     codes = ("#2a2f6a", "#342a70", "#23305e", "#3d2f6e")
     panes = (rgb("#ffd873"), rgb("#27306e"))
-    far = skyline(rng, px, 20.0, 17, (0.25, 0.5), codes, haze, 0.45, panes, 0.4)
-    near = skyline(rng, px, 8.0, 11, (0.3, 0.58), codes, haze, 0.0, panes, 0.55)
+    far = skyline(rng, px, 20.0, 17, (0.22, 0.42), codes, haze, 0.45, panes, 0.4)
+    near = skyline(rng, px, 8.0, 11, (0.24, 0.5), codes, haze, 0.0, panes, 0.55)
     signs(rng, near, m.foot(8.0))
     tile = Tile(px, 8.0, rgb("#262850"))
     tile.mottle(rng, 9, rgb("#34346e"), 0.6)
@@ -166,8 +171,9 @@ def draw_night_city(rng: Rng, px: int) -> Scene:
     layers = [
         m.sky(px, [(-1.2, rgb("#0a0a2c")), (-0.5, vary(rng, rgb("#161448"), 0.01)), (m.HORIZON, vary(rng, rgb("#7a3f9c"), 0.03))]),
         m.stars(rng, px, 60, -0.35, 0.8),
-        far.layer(20.0), near.layer(8.0),
-    ]  # fmt: skip
+        far.layer(20.0),
+        near.layer(8.0),
+    ]
     return Scene("night city", tuple(layers), tile.ground(rgb("#4a3488"), 4.5), m.HORIZON)
 
 
@@ -215,8 +221,6 @@ def draw_farm(rng: Rng, px: int) -> Scene:
     rail = m.standing(px, 5.5, 0.15)
     fence(rail, m.foot(5.5), 0.075)
     tile = grass_tile(rng, px, color)
-    for x in np.arange(0, 4, 0.5):
-        tile.along(x, x + 0.22, rgb("#b98a48"), 0.0)
     layers = [
         *blue_sky(rng, px, "#4fb0f2", "#e8f7ff"),
         m.hills(rng, px, 20.0, (0.03, 0.14), rng.uniform(2, 4), rgb("#e8d05a"), rgb("#c8d87a")),
@@ -291,11 +295,13 @@ def stands(rng: Rng, px: int, depth: float) -> Layer:
     canvas = m.standing(px, depth, 0.42)
     base = m.foot(depth)
     canvas.box(-m.WIDE / 2, base - 0.3, m.WIDE / 2, base, rgb("#7d8cae"), rgb("#5d6c92"))
-    codes = ("#ff6f61", "#ffd35c", "#6fd0ff", "#ffffff", "#8fe08a", "#c79af5")
-    for row in range(5):
-        v = base - 0.07 - 0.045 * row
-        for u in np.arange(-m.WIDE / 2, m.WIDE / 2, 0.05):
-            canvas.disc(u + rng.uniform(-0.008, 0.008) + 0.025 * (row % 2), v, 0.019, pick(rng, codes), 0.8)
+    crowd = Canvas(px, 0.6, 0.3, (0, base - 0.17))
+    for row in range(4):
+        for u in np.arange(-0.27, 0.3, 0.06):
+            color = pick(rng, ("#ff6f61", "#ffd35c", "#6fd0ff", "#ffffff", "#8fe08a", "#c79af5"))
+            crowd.disc(u + 0.03 * (row % 2) - 0.015, base - 0.075 - 0.054 * row, 0.025, color, 0.75, shaded=0.4)
+    for u in np.arange(-m.WIDE / 2, m.WIDE / 2 + 0.6, 0.6):
+        canvas.stamp(crowd, u)
     canvas.box(-m.WIDE / 2, base - 0.36, m.WIDE / 2, base - 0.295, rgb("#f5f7fb"), rgb("#c2cada"))
     canvas.box(-m.WIDE / 2, base - 0.045, m.WIDE / 2, base, rgb("#2f6fd8"), rgb("#2456b0"))
     return canvas.layer(depth)
@@ -309,48 +315,7 @@ def draw_field(rng: Rng, px: int) -> Scene:
     white = rgb("#ffffff")
     tile.ring(0.0, 2.3, 1.15, 0.1, white, 0.95)
     tile.across(4.9, 5.1, white, 0.95)
-    tile.across(0.98, 1.06, white, 0.0)
     goals = m.standing(px, 7.0, 0.4)
     goal(goals, rng.uniform(-0.25, 0.25), m.foot(7.0), 0.55, 0.2)
     layers = [*blue_sky(rng, px, "#4aa3f0", "#dcf1ff"), stands(rng, px, 12.0), goals.layer(7.0)]
     return Scene("sports field", tuple(layers), tile.ground(mix(color, rgb("#8fd07a"), 0.4), 5.0), m.HORIZON)
-
-
-PLACES = (
-    Place(
-        name="street", draw=draw_street, has_ground=True, lights=OUTDOOR, weathers=("clear", "rain", "snow", "fog", "falling leaves"),
-        phrases=("on the street", "on a street with colorful houses", "on the road in a small town", "in front of colorful houses", "in a town street"),
-        background=("A street with a row of colorful houses.", "Colorful little houses along a road with trees and lamps.", "A quiet road in a small town."),
-        places_match=("street", "any"),
-    ),
-    Place(
-        name="city", draw=draw_city, has_ground=True, lights=("daylight", "golden sunset", "overcast", "pink dawn"), weathers=("clear", "rain", "fog", "snow"),
-        phrases=("in the city", "in a big city", "in front of skyscrapers", "downtown among tall buildings", "on a city crossing"),
-        background=("A big city with tall glass buildings and a crosswalk.", "Skyscrapers behind a wide city road.", "A downtown skyline by day."),
-        places_match=("city", "street", "any"),
-    ),
-    Place(
-        name="night city", draw=draw_night_city, has_ground=True, lights=("neon glow", "soft light", "daylight"), weathers=("clear", "rain"),
-        phrases=("in the city at night", "in a neon city", "on a neon-lit street at night", "among glowing skyscrapers at night"),
-        background=("A city at night with lit windows and neon signs.", "Dark skyscrapers with glowing windows and colorful neon lights.",
-                    "A neon city street at night."), places_match=("city", "street"),
-    ),
-    Place(
-        name="farm", draw=draw_farm, has_ground=True, lights=OUTDOOR, weathers=("clear", "rain", "fog"),
-        phrases=("on a farm", "in front of a red barn", "on the farmyard", "in the countryside by a barn"),
-        background=("A farm with a red barn, a silo and a white fence.", "A red barn among green fields.", "The countryside with a barn and a fence."),
-        places_match=("farm", "grass"),
-    ),
-    Place(
-        name="castle", draw=draw_castle, has_ground=True, lights=OUTDOOR, weathers=("clear", "fog", "petals", "fireflies"),
-        phrases=("in front of a castle", "by a fairy-tale castle", "at the castle", "on the lawn before a castle"),
-        background=("A fairy-tale castle with pointed towers and flags.", "A stone castle with colorful roofs on a green lawn.", "A castle under a soft sky."),
-        places_match=("grass", "any"),
-    ),
-    Place(
-        name="sports field", draw=draw_field, has_ground=True, lights=("daylight", "golden sunset", "overcast", "bright studio"), weathers=("clear", "rain", "confetti"),
-        phrases=("on a sports field", "on a football field", "on a soccer pitch", "in a stadium", "in front of a soccer goal"),
-        background=("A football field with white lines, a goal and full stands.", "A stadium with a green striped pitch and a crowd.", "A soccer pitch before a goal."),
-        places_match=("sports field",),
-    ),
-)  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 
 from kinema.world.places import motifs as m
 from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
-from kinema.world.places.scene import Layer, Place, Scene
+from kinema.world.places.scene import Layer, Scene
 
 Rng = np.random.Generator
 
@@ -42,11 +42,10 @@ def draw_night(rng: Rng, px: int) -> Scene:
         m.stars(rng, px, 150, 0.35),
         moon(px, side * rng.uniform(0.2, 0.4), rng.uniform(-0.36, -0.24), 0.1, rgb("#fff3c4")),
         m.clouds(rng, px, 5, (-0.1, 0.25), (0.35, 0.55), dark),
-        m.hills(rng, px, 22.0, (0.02, 0.16), 4, rgb("#262d66"), rgb("#3a4288"), horizon),
-        m.hills(rng, px, 12.0, (-0.08, 0.06), 3, rgb("#151a45"), rgb("#10143a"), horizon + 0.1),
+        m.hills(rng, px, 22.0, (0.02, 0.16), 4, rgb("#262d66"), rgb("#3a4288"), horizon, 0.6),
+        m.hills(rng, px, 12.0, (-0.08, 0.06), 3, rgb("#1b2154"), rgb("#11153c"), horizon + 0.1, 1.2),
     ]
-    tile = Tile(px, 4.0, rgb("#10143a"))
-    return Scene("night sky", tuple(layers), tile.ground(rgb("#10143a"), 2.0), horizon)
+    return Scene("night sky", tuple(layers), None, horizon)
 
 
 def planet(canvas: Canvas, u: float, v: float, radius: float, color: Color, ringed: bool) -> None:
@@ -111,31 +110,3 @@ def draw_moon(rng: Rng, px: int) -> Scene:
         m.hills(rng, px, 12.0, (-0.01, 0.05), 4, darken(gray, 0.05), gray),
     ]
     return Scene("moon", tuple(layers), tile.ground(mix(gray, rgb("#8888a0"), 0.4), 3.5), m.HORIZON)
-
-
-PLACES = (
-    Place(
-        name="sky", draw=draw_sky, has_ground=False, lights=("daylight", "golden sunset", "pink dawn"), weathers=("clear",),
-        phrases=("in the sky", "high in the sky", "among the clouds", "above the clouds", "in the blue sky"),
-        background=("A bright blue sky full of soft white clouds.", "White clouds and a shining sun.", "The open sky above the clouds."),
-        places_match=("sky", "any"),
-    ),
-    Place(
-        name="night sky", draw=draw_night, has_ground=False, lights=("soft light", "daylight"), weathers=("clear", "fireflies"),
-        phrases=("in the night sky", "under the stars", "in a starry night sky", "at night under a full moon"),
-        background=("A starry night sky with a full moon over dark hills.", "Stars and a bright moon at night.", "A deep blue night full of stars."),
-        places_match=("night sky", "any"),
-    ),
-    Place(
-        name="space", draw=draw_space, has_ground=False, lights=("daylight", "soft light", "neon glow"), weathers=("clear",),
-        phrases=("in space", "in outer space", "among planets and stars", "in the universe", "floating in space"),
-        background=("Outer space with colorful planets and stars.", "Planets, a glowing nebula and countless stars.", "Dark space full of stars and planets."),
-        places_match=("space",),
-    ),
-    Place(
-        name="moon", draw=draw_moon, has_ground=True, lights=("daylight", "soft light"), weathers=("clear",),
-        phrases=("on the moon", "on the surface of the moon", "among moon craters", "on the gray moon with the Earth in the sky"),
-        background=("The gray surface of the moon with craters and the Earth in a black sky.", "Moon craters under the stars.", "A moon landscape with the Earth above."),
-        places_match=("space",),
-    ),
-)  # fmt: skip

@@ -1,17 +1,14 @@
 """Places under a roof: living room, kitchen, library, stage, and plain studio walls."""
 
-from functools import partial
-
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
+from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, ramp, rgb, vary
 from kinema.world.places.built import window
-from kinema.world.places.scene import Layer, Place, Scene
+from kinema.world.places.scene import Layer, Scene
 
 Rng = np.random.Generator
 HORIZON, WALL = -0.09, 4.6  # screen v of the eye line indoors; depth of the back wall
-INDOOR = ("warm lamp", "daylight", "soft light", "bright studio", "golden sunset")
 
 
 def floor_tile(rng: Rng, px: int, wood: Color, gap: float = 0.5) -> Tile:
@@ -120,7 +117,7 @@ def draw_room(rng: Rng, px: int) -> Scene:
     tile = floor_tile(rng, px, vary(rng, rgb("#c98d56"), 0.02))
     rug = pick(rng, ("#f07a6a", "#6fa8e0", "#f5c65a", "#8fcfa8"))
     for share, tone in ((1.0, rug), (0.8, lighten(rug, 0.45)), (0.68, rug)):
-        tile.spot(0, 2.2, 1.7 * share, 1.0 * share, tone, soft=0.06)
+        tile.spot(0, 1.6, 1.35 * share, 0.72 * share, tone, soft=0.06)
     layers = (backing(px, paint), back.layer(WALL), things.layer(4.2))
     return Scene("room", layers, tile.ground(rgb("#c08a58"), 7.0), HORIZON)
 
@@ -159,7 +156,7 @@ def cupboards(canvas: Canvas, left: float, right: float, top: float, low: float,
 def draw_kitchen(rng: Rng, px: int) -> Scene:
     paint = pick(rng, ("#fff0cc", "#dff2ee", "#ffe2d6", "#e6eefc"))
     wood = pick(rng, ("#4fb0a8", "#f0a04a", "#6f9fe0", "#e87a6a", "#8fbf5f"))
-    back, base = wall(px, lighten(paint, 0.2), paint, rgb("#e0d8cc")), m.foot(WALL, HORIZON)
+    back, _base = wall(px, lighten(paint, 0.2), paint, rgb("#e0d8cc")), m.foot(WALL, HORIZON)
     for u in np.arange(-m.WIDE / 2, m.WIDE / 2, 0.12):
         back.box(u, -0.2, u + 0.112, -0.09, lighten(paint, 0.55), mix(paint, wood, 0.12), 0.01)
     side = int(rng.choice([-1, 1]))
@@ -182,17 +179,24 @@ def draw_kitchen(rng: Rng, px: int) -> Scene:
     return Scene("kitchen", layers, tile.ground(mix(rgb("#fffaf0"), wood, 0.25), 2.4), HORIZON)
 
 
+BOOKS = ("#d8503f", "#3f7fc8", "#f0b03f", "#4fa060", "#8f5fc0", "#f5e8d0", "#e87fa0", "#3fa0a8")
+
+
+def books(rng: Rng, canvas: Canvas, left: float, right: float, row: float) -> None:
+    """A row of books of several widths and heights that stands on v = row."""
+    widths = rng.uniform(0.036, 0.06, 30)
+    edges = left + np.concatenate([[0], np.cumsum(widths)])
+    edges = edges[edges < right - 0.01]
+    count = len(edges) - 1
+    colors = np.stack([pick(rng, BOOKS) for _ in range(count)], 1)
+    canvas.spines(edges, row - rng.uniform(0.1, 0.15, count), row, colors)
+
+
 def shelf(rng: Rng, canvas: Canvas, left: float, right: float, rows: list[float], wood: Color) -> None:
     """A bookcase whose boards lie at the given v, with books on each."""
     canvas.box(left, rows[0] - 0.2, right, rows[-1] + 0.03, darken(wood, 0.45), darken(wood, 0.55))
-    codes = ("#d8503f", "#3f7fc8", "#f0b03f", "#4fa060", "#8f5fc0", "#f5e8d0", "#e87fa0", "#3fa0a8")
     for row in rows:
-        u = left + 0.03
-        while u < right - 0.06:
-            width, tall = rng.uniform(0.028, 0.048), rng.uniform(0.1, 0.15)
-            color = pick(rng, codes)
-            canvas.box(u, row - tall, u + width, row, lighten(color, 0.15), darken(color, 0.15), 0.006)
-            u += width + 0.003
+        books(rng, canvas, left + 0.03, right - 0.03, row)
         canvas.box(left, row, right, row + 0.026, lighten(wood, 0.2), wood)
     for u in (left, right):
         canvas.box(u - 0.02, rows[0] - 0.22, u + 0.02, rows[-1] + 0.06, lighten(wood, 0.2), wood)
@@ -216,8 +220,8 @@ def draw_library(rng: Rng, px: int) -> Scene:
         things.stroke([(at + 0.1 * t, floor - 0.6 * t), (at + 0.16 + 0.08 * t, floor - 0.6 * t)], 0.018, lighten(wood, 0.35))
     tile = floor_tile(rng, px, vary(rng, rgb("#a8683c"), 0.02))
     rug = pick(rng, ("#a83a3a", "#2f5f8f", "#3f7a52"))
-    tile.block(-1.8, 1.3, 1.8, 3.3, rgb("#e8c878"), soft=0.06)
-    tile.block(-1.65, 1.42, 1.65, 3.18, rug, soft=0.06)
+    tile.along(-0.52, 0.52, rgb("#e8c878"))
+    tile.along(-0.44, 0.44, rug)
     return Scene("library", (backing(px, wood), back.layer(WALL), things.layer(4.2)), tile.ground(wood, 7.0), HORIZON)
 
 
@@ -227,12 +231,10 @@ def drapes(canvas: Canvas, left: float, right: float, top: float, low: float, co
     u, v = canvas.u[window_[1]], canvas.v[window_[0], None]
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * folds * u + 0.5 * np.sin(2.3 * np.pi * folds * u))
     tone = np.clip(wave * (1 - 0.25 * np.clip((v - top) / (low - top), 0, 1)), 0, 1)
-    light = np.stack(
-        [np.interp(tone, [0, 0.55, 1], [stop[c] for stop in (darken(color, 0.6), color, lighten(color, 0.25))]) for c in range(3)], -1
-    )
+    light = ramp(tone, [(0, darken(color, 0.6)), (0.55, color), (1, lighten(color, 0.25))])
     inside = np.clip((u - left) * canvas.px + 0.5, 0, 1) * np.clip((right - u) * canvas.px + 0.5, 0, 1)
     down = np.clip((v - top) * canvas.px + 0.5, 0, 1) * np.clip((low - v) * canvas.px + 0.5, 0, 1)
-    canvas.paint(window_, down * inside, light.astype(np.float32))
+    canvas.paint(window_, down * inside, light)
 
 
 def beams(px: int, rng: Rng, floor: float) -> Layer:
@@ -265,7 +267,7 @@ def draw_stage(rng: Rng, px: int) -> Scene:
         front.ellipse(u + 0.1, -0.36, 0.105, 0.06, lighten(red, 0.05))
         front.stroke([(u + 0.1 + 0.1 * np.cos(t), -0.35 + 0.058 * np.sin(t)) for t in np.linspace(0, np.pi, 7)], 0.018, gold)
     tile = floor_tile(rng, px, vary(rng, rgb("#b06a34"), 0.02), 0.4)
-    tile.spot(0, 2.2, 1.6, 0.95, rgb("#ffe6a8"), 0.6, 0.7)
+    tile.spot(0, 1.6, 1.3, 0.8, rgb("#ffe6a8"), 0.6, 0.7)
     layers = (backing(px, darken(red, 0.5)), back.layer(WALL), beams(px, rng, base), front.layer(depth))
     return Scene("stage", layers, tile.ground(rgb("#7d4526"), 5.0), HORIZON)
 
@@ -275,48 +277,4 @@ def draw_plain(rng: Rng, px: int, name: str, code: str) -> Scene:
     canvas = Canvas(px / 2, m.WIDE, m.TALL)
     canvas.fill([(-1.2, darken(color, 0.12)), (-0.3, color), (0.25, lighten(color, 0.06)), (1.2, darken(color, 0.08))])
     canvas.glow(rng.uniform(-0.25, 0.25), rng.uniform(-0.25, 0.05), rng.uniform(0.4, 0.6), lighten(color, 0.45), 0.55)
-    tile = Tile(px, 4.0, lighten(color, 0.05))
     return Scene(name, (canvas.layer(50.0),), None, HORIZON)
-
-
-PLAIN = {"red": "#e5383b", "orange": "#ff8c1a", "yellow": "#ffd21f", "green": "#3fae4a", "blue": "#2f7fe6", "purple": "#8a4fd0", "pink": "#ff8fbe",
-         "white": "#f4f4f6", "gray": "#93979f", "black": "#202126"}  # fmt: skip
-
-
-def plain(color: str, code: str) -> Place:
-    """A wall of one colour, as in a studio."""
-    name = f"plain {color}"
-    return Place(
-        name=name, draw=partial(draw_plain, name=name, code=code), has_ground=True, lights=("bright studio", "soft light"), weathers=("clear",),
-        phrases=(f"in front of a {color} background", f"on a plain {color} background", f"before a {color} wall", f"against a {color} backdrop"),
-        background=(f"A plain {color} background.", f"A smooth {color} studio backdrop.", f"A simple wall of {color}."), places_match=("any",),
-    )  # fmt: skip
-
-
-PLACES = (
-    Place(
-        name="room", draw=draw_room, has_ground=True, lights=INDOOR,
-        phrases=("in a living room", "in the room", "in a cozy room", "at home in the living room", "on the living room floor"),
-        background=("A cozy living room with a sofa, a lamp and a window.", "A living room with a wooden floor, a rug and curtains.", "A warm room with a sofa and plants."),
-        places_match=("room", "any"),
-    ),
-    Place(
-        name="kitchen", draw=draw_kitchen, has_ground=True, lights=("daylight", "warm lamp", "bright studio", "soft light"),
-        phrases=("in the kitchen", "in a bright kitchen", "on the kitchen floor", "in a kitchen with a stove and a fridge"),
-        background=("A bright kitchen with cupboards, a stove and a fridge.", "Kitchen cupboards, a pot on the stove and a checkered floor.", "A clean colorful kitchen."),
-        places_match=("kitchen", "room"),
-    ),
-    Place(
-        name="library", draw=draw_library, has_ground=True, lights=("warm lamp", "soft light", "daylight"),
-        phrases=("in a library", "among bookshelves", "in front of bookshelves", "in a room full of books"),
-        background=("A library with tall shelves full of colorful books.", "Wooden bookshelves, a ladder and a lamp.", "Rows of books on dark wooden shelves."),
-        places_match=("room",),
-    ),
-    Place(
-        name="stage", draw=draw_stage, has_ground=True, lights=("spotlight", "warm lamp", "neon glow", "soft light"), weathers=("clear", "confetti"),
-        phrases=("on a stage", "on stage", "on a theater stage", "in front of red curtains", "on a stage in the spotlight"),
-        background=("A theater stage with red curtains and spotlights.", "Red velvet curtains, a wooden stage and beams of light.", "A stage lit by spotlights."),
-        places_match=("stage", "any"),
-    ),
-    *(plain(color, code) for color, code in PLAIN.items()),
-)  # fmt: skip

@@ -23,6 +23,14 @@ def spread(rng: Rng, count: int, span: float = WIDE, jitter: float = 0.7) -> lis
     return [float(-span / 2 + (i + 0.5 + jitter * rng.uniform(-0.5, 0.5)) * slot) for i in range(count)]
 
 
+def flank(rng: Rng, outside: int) -> list[float]:
+    """Positions u: one to the left and one to the right of the middle, both in sight, and others outside the frame at rest."""
+    side = rng.choice([-1.0, 1.0])
+    near = [side * rng.uniform(0.2, 0.32), -side * rng.uniform(0.3, 0.45)]
+    far = [way * rng.uniform(0.75, WIDE / 2) for way in (-1, 1) for _ in range((outside + 1) // 2)]
+    return [float(u) for u in (*near, *far)]
+
+
 def sky(px: int, stops: Sequence[tuple[float, Color]], sun: tuple[float, float, float, Color] | None = None, glow: float = 0.8) -> Layer:
     """A vertical gradient at half resolution, with a sun (u, v, radius, colour) and its glow."""
     canvas = Canvas(px / 2, WIDE, TALL)
@@ -63,9 +71,10 @@ def clouds(
     depth: float = 40.0,
 ) -> Layer:
     """Clouds in a band of v, smaller towards the horizon."""
-    canvas = Canvas(px, WIDE, band[1] - band[0] + 0.5, (0, (band[0] + band[1]) / 2 - 0.1))
+    top = band[0] - 0.75 * size[1]
+    canvas = Canvas(px, WIDE, band[1] + 0.05 - top, (0, (band[1] + 0.05 + top) / 2))
     for u in spread(rng, count):
-        height = rng.uniform(0, 1)
+        height = rng.uniform(0, 1) ** 0.7
         cloud(rng, canvas, u, band[0] + (band[1] - band[0]) * height, rng.uniform(*size) * (1.1 - 0.5 * height), colors)
     return canvas.layer(depth)
 
@@ -74,11 +83,19 @@ WHITE_CLOUD = (rgb("#ffffff"), rgb("#f3f8ff"), rgb("#b9d3ee"))
 
 
 def hills(
-    rng: Rng, px: int, depth: float, rise: tuple[float, float], bumps: float, crest: Color, low: Color, horizon: float = HORIZON
+    rng: Rng,
+    px: int,
+    depth: float,
+    rise: tuple[float, float],
+    bumps: float,
+    crest: Color,
+    low: Color,
+    horizon: float = HORIZON,
+    floor: float | None = None,
 ) -> Layer:
-    """Rolling hills, `rise` frame heights (lowest, highest) above the horizon, from crest colour to low colour."""
+    """Rolling hills, `rise` frame heights (lowest, highest) above the horizon, down to the ground or to v = floor."""
     line = wander(rng, WIDE, bumps)
-    floor = foot(depth, horizon)
+    floor = foot(depth, horizon) if floor is None else floor
     canvas = Canvas(px, WIDE, rise[1] + 0.1 + floor - horizon, (0, (floor + horizon - rise[1]) / 2))
     middle, half = (rise[0] + rise[1]) / 2, (rise[1] - rise[0]) / 2
     canvas.ridge(lambda u: horizon - middle - half * line(u), [(0, lighten(crest, 0.12)), (0.03, crest), (max(rise[1], 0.06), low)], floor)
@@ -115,8 +132,9 @@ def tree(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color
     width = size * 0.055
     canvas.polygon(
         [(u - width * 1.5, v), (u - width * 0.8, v - size * 0.5), (u + width * 0.8, v - size * 0.5), (u + width * 1.5, v)],
-        darken(bark, 0.35), bark,
-    )  # fmt: skip
+        darken(bark, 0.35),
+        bark,
+    )
     crown(rng, canvas, u, v - size * 0.64, size * 0.72, color)
 
 
@@ -132,13 +150,11 @@ def fir(canvas: Canvas, u: float, v: float, size: float, color: Color, snowy: fl
             (u - half * size * 0.5, v - (low - 0.045) * size),
         ]
         tone = lighten(color, 0.05 * i)
-        canvas.polygon([top, right, *belly, left], mix(lighten(tone, 0.18), rgb("#ffffff"), snowy), darken(tone, 0.25))
-        if snowy:
-            middle = (low + 2 * high) / 3
-            half = half * size * 0.4
-            canvas.polygon(
-                [top, (u + half, v - middle * size), (u, v - (middle - 0.04) * size), (u - half, v - middle * size)], rgb("#ffffff")
-            )
+        canvas.polygon([top, right, *belly, left], mix(lighten(tone, 0.18), rgb("#ffffff"), 0.6 * snowy), darken(tone, 0.25))
+        for way in (-1, 1) if snowy else ():
+            tip = (u + way * half * size * 0.93, v - (low + 0.025) * size)
+            inner = (u + way * half * size * 0.5, v - (low * 0.52 + high * 0.48) * size)
+            canvas.stroke([tip, inner], 0.07 * size, rgb("#f6faff"), snowy)
 
 
 def bush(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
@@ -185,8 +201,16 @@ def flower(canvas: Canvas, u: float, v: float, size: float, color: Color, base: 
 def stone(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
     """A rounded boulder, `size` frame heights wide."""
     shadow(canvas, u, v, size * 0.55)
-    canvas.puffs([(u, v - size * 0.22, size * 0.36), (u - size * 0.25, v - size * 0.14, size * 0.24), (u + size * 0.27, v - size * 0.12, size * 0.2)],
-                 lighten(color, 0.35), color, darken(color, 0.4))  # fmt: skip
+    canvas.puffs(
+        [
+            (u, v - size * 0.22, size * 0.36),
+            (u - size * 0.25, v - size * 0.14, size * 0.24),
+            (u + size * 0.27, v - size * 0.12, size * 0.2),
+        ],
+        lighten(color, 0.35),
+        color,
+        darken(color, 0.4),
+    )
 
 
 def stars(rng: Rng, px: int, count: int, low: float, strength: float = 1.0, depth: float = 49.0) -> Layer:

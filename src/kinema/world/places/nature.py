@@ -4,10 +4,9 @@ import numpy as np
 
 from kinema.world.places import motifs as m
 from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
-from kinema.world.places.scene import Place, Scene
+from kinema.world.places.scene import Scene
 
 Rng = np.random.Generator
-OUTDOOR = ("daylight", "golden sunset", "overcast", "pink dawn", "moonlit night")
 
 
 def blue_sky(rng: Rng, px: int, top: str = "#3d9bf0", low: str = "#cdeeff", horizon: float = m.HORIZON) -> list:
@@ -32,8 +31,8 @@ def draw_grass(rng: Rng, px: int) -> Scene:
     color = vary(rng, rgb("#6cc43c"), 0.035)
     haze = mix(color, rgb("#dff6c8"), 0.45)
     trees = m.standing(px, 7.0, 0.5)
-    for u in m.spread(rng, int(rng.integers(4, 7))):
-        if rng.uniform() < 0.65:
+    for i, u in enumerate(m.flank(rng, int(rng.integers(4, 7)))):
+        if i == 0 or rng.uniform() < 0.6:
             m.tree(rng, trees, u, m.foot(7.0), rng.uniform(0.24, 0.38), pick(rng, m.LEAF_GREENS))
         else:
             m.bush(rng, trees, u, m.foot(7.0), rng.uniform(0.16, 0.24), pick(rng, m.LEAF_GREENS))
@@ -50,8 +49,8 @@ def draw_grass(rng: Rng, px: int) -> Scene:
 def tulip_tile(rng: Rng, px: int, codes: list[str]) -> Tile:
     """Rows of flowers that run away from the camera, one colour a row, with earth and green between."""
     tile = Tile(px, 4.0, rgb("#5aa63a"))
-    width = 4.0 / len(codes)
-    for i, code in enumerate(codes):
+    width = 4.0 / (2 * len(codes))
+    for i, code in enumerate(2 * codes):
         middle = (i + 0.5) * width
         color = vary(rng, rgb(code), 0.02)
         tile.along(middle - width * 0.36, middle + width * 0.36, color, soft=width * 0.2)
@@ -63,8 +62,11 @@ def tulip_tile(rng: Rng, px: int, codes: list[str]) -> Tile:
 def windmill(canvas: Canvas, u: float, v: float, size: float, turn: float) -> None:
     """A tower mill with four sails."""
     m.shadow(canvas, u, v, size * 0.28)
-    canvas.polygon([(u - 0.17 * size, v), (u - 0.1 * size, v - 0.6 * size), (u + 0.1 * size, v - 0.6 * size), (u + 0.17 * size, v)],
-                   rgb("#fff4e0"), rgb("#d8b795"))  # fmt: skip
+    canvas.polygon(
+        [(u - 0.17 * size, v), (u - 0.1 * size, v - 0.6 * size), (u + 0.1 * size, v - 0.6 * size), (u + 0.17 * size, v)],
+        rgb("#fff4e0"),
+        rgb("#d8b795"),
+    )
     canvas.polygon(
         [(u, v - 0.6 * size), (u + 0.1 * size, v - 0.6 * size), (u + 0.17 * size, v), (u + 0.03 * size, v)], rgb("#e2c4a2"), rgb("#bf9870")
     )
@@ -85,11 +87,11 @@ def draw_flowers(rng: Rng, px: int) -> Scene:
     codes = list(rng.permutation(["#f2384f", "#ffcc26", "#ff7fb0", "#9a5be0", "#ff8a2b", "#fff3f0"]))
     haze = rgb("#f0c8c0")
     mill = m.standing(px, 8.0, 0.75)
-    middle = rng.uniform(0.25, 0.6) * rng.choice([-1, 1])
+    middle = rng.uniform(0.24, 0.36) * rng.choice([-1, 1])
     for u in m.spread(rng, 7):
         if abs(u - middle) > 0.25:
             m.bush(rng, mill, u, m.foot(8.0), rng.uniform(0.14, 0.22), pick(rng, m.LEAF_GREENS))
-    windmill(mill, middle, m.foot(8.0), rng.uniform(0.5, 0.62), rng.uniform(0.2, 1.4))
+    windmill(mill, middle, m.foot(8.0), rng.uniform(0.46, 0.54), rng.uniform(0.2, 1.4))
     layers = [
         *blue_sky(rng, px, "#4aa5f5", "#dff3ff"),
         m.tree_line(rng, px, 14.0, 22, 0.13, m.LEAF_GREENS, rgb("#cfeacc"), 0.35),
@@ -177,7 +179,7 @@ def draw_blossom(rng: Rng, px: int) -> Scene:
 
 def draw_mountain(rng: Rng, px: int) -> Scene:
     color = vary(rng, rgb("#6f86b8"), 0.03)
-    grass = vary(rng, rgb("#8fbf5a"), 0.03)
+    grass = vary(rng, rgb("#84c452"), 0.03)
     haze = mix(grass, rgb("#dff0e0"), 0.5)
     far, near = m.standing(px, 24.0, 0.75), m.standing(px, 15.0, 0.75)
     for u in m.spread(rng, 6):
@@ -201,7 +203,7 @@ def draw_mountain(rng: Rng, px: int) -> Scene:
 def draw_snow(rng: Rng, px: int) -> Scene:
     haze = rgb("#eef5ff")
     firs = m.standing(px, 6.5, 0.6)
-    for u in m.spread(rng, int(rng.integers(6, 9))):
+    for u in [*m.flank(rng, 6), *m.spread(rng, 5)]:
         m.fir(firs, u, m.foot(6.5), rng.uniform(0.26, 0.46), pick(rng, ("#2f7f6a", "#35906f", "#2c7272")), 0.85)
     far = m.standing(px, 15.0, 0.3)
     for u in m.spread(rng, 22, jitter=1.0):
@@ -236,8 +238,8 @@ def draw_desert(rng: Rng, px: int) -> Scene:
     sand = vary(rng, rgb("#efc06a"), 0.025)
     haze = mix(sand, rgb("#fff0cc"), 0.5)
     plants = m.standing(px, 6.5, 0.5)
-    for u in m.spread(rng, int(rng.integers(5, 8))):
-        if rng.uniform() < 0.75:
+    for i, u in enumerate(m.flank(rng, 6)):
+        if i == 0 or rng.uniform() < 0.75:
             cactus(plants, u, m.foot(6.5), rng.uniform(0.2, 0.34), vary(rng, rgb("#3f9a4e"), 0.03), int(rng.choice([-1, 1])))
         else:
             m.stone(plants, u, m.foot(6.5), rng.uniform(0.1, 0.2), vary(rng, rgb("#c9824a"), 0.03))
@@ -258,7 +260,7 @@ def draw_desert(rng: Rng, px: int) -> Scene:
 def volcano(rng: Rng, px: int, depth: float) -> Canvas:
     """A cone with a glowing crater, streams of lava and smoke."""
     canvas = m.standing(px, depth, 1.0)
-    u, base, height, half = rng.uniform(-0.35, 0.35), m.foot(depth), rng.uniform(0.36, 0.44), rng.uniform(0.6, 0.75)
+    u, base, height, half = rng.uniform(-0.35, 0.35), m.foot(depth), rng.uniform(0.25, 0.31), rng.uniform(0.55, 0.7)
     top, rim = base - height, 0.11
     canvas.glow(u, top - 0.04, 0.2, rgb("#ff7a2a"), 0.8)
     for i in range(5):
@@ -306,65 +308,3 @@ def draw_volcano(rng: Rng, px: int) -> Scene:
         stones.layer(6.0),
     ]
     return Scene("volcano", tuple(layers), tile.ground(rgb("#9c4a3c"), 3.5), m.HORIZON)
-
-
-PLACES = (
-    Place(
-        name="grass", draw=draw_grass, has_ground=True, lights=OUTDOOR, weathers=("clear", "rain", "fog", "petals", "fireflies"),
-        phrases=("on the grass", "in a green meadow", "on a grassy field", "in the green grass", "on a lawn", "in a meadow with trees"),
-        background=("A green meadow with rolling hills, trees and a blue sky.", "Fresh green grass with hills and round trees behind it.",
-                    "A sunny meadow under white clouds."), places_match=("grass", "any"),
-    ),
-    Place(
-        name="flower field", draw=draw_flowers, has_ground=True, lights=OUTDOOR, weathers=("clear", "rain", "petals"),
-        phrases=("in a flower field", "among colorful tulips", "in a field of tulips", "in a flower field with a windmill"),
-        background=("Colorful rows of tulips run towards a windmill.", "A flower field in bright stripes, a windmill and a blue sky.",
-                    "A field of flowers in full bloom."), places_match=("grass", "farm", "any"),
-    ),
-    Place(
-        name="forest", draw=draw_forest, has_ground=True, lights=("daylight", "soft light", "golden sunset", "moonlit night"),
-        weathers=("clear", "rain", "fog", "fireflies", "falling leaves"),
-        phrases=("in the forest", "in a green forest", "in the woods", "among tall trees", "deep in the woods"),
-        background=("A green forest with tall trunks and leafy crowns.", "Tall trees, bushes and mossy ground.", "Deep woods in soft green light."),
-        places_match=("forest",),
-    ),
-    Place(
-        name="autumn park", draw=draw_autumn, has_ground=True, lights=("daylight", "golden sunset", "overcast", "pink dawn"),
-        weathers=("clear", "falling leaves", "rain", "fog"),
-        phrases=("in an autumn park", "among autumn trees", "in an autumn forest", "under orange trees in autumn"),
-        background=("An autumn park with orange and red trees.", "Golden autumn trees and fallen leaves on the ground.", "Trees in bright fall colors."),
-        places_match=("forest", "grass", "any"),
-    ),
-    Place(
-        name="cherry blossom park", draw=draw_blossom, has_ground=True, lights=("daylight", "pink dawn", "golden sunset", "overcast"),
-        weathers=("clear", "petals", "rain"),
-        phrases=("under cherry blossoms", "among pink cherry trees", "in a cherry blossom park", "in a park with pink blossoming trees"),
-        background=("Pink cherry trees in full blossom above a green lawn.", "A spring park full of pink blossoms.", "Rows of pink cherry trees."),
-        places_match=("forest", "grass", "any"),
-    ),
-    Place(
-        name="mountain", draw=draw_mountain, has_ground=True, lights=OUTDOOR, weathers=("clear", "fog", "rain", "snow"),
-        phrases=("in the mountains", "in front of snowy mountains", "on a mountain meadow", "high in the mountains"),
-        background=("High mountains with snowy peaks above a green meadow.", "Blue mountains with snow caps and dark firs.",
-                    "A mountain range under a clear sky."), places_match=("mountain",),
-    ),
-    Place(
-        name="snow", draw=draw_snow, has_ground=True, lights=("daylight", "soft light", "overcast", "pink dawn", "moonlit night"),
-        weathers=("snow", "clear", "fog"),
-        phrases=("in the snow", "on a snowy field", "in a winter landscape", "among snow-covered fir trees"),
-        background=("A white snowy field with snow-covered firs.", "A winter landscape of snow and fir trees.", "Deep snow under a pale winter sky."),
-        places_match=("snow",),
-    ),
-    Place(
-        name="desert", draw=draw_desert, has_ground=True, lights=("daylight", "golden sunset", "pink dawn", "moonlit night"), weathers=("clear",),
-        phrases=("in the desert", "on desert sand", "among cacti in the desert", "in a hot sandy desert"),
-        background=("A sandy desert with dunes and cacti.", "Golden dunes under a hot sun with green cacti.", "A wide dry desert."),
-        places_match=("desert",),
-    ),
-    Place(
-        name="volcano", draw=draw_volcano, has_ground=True, lights=("soft light", "daylight", "golden sunset"), weathers=("clear", "fog"),
-        phrases=("in front of a volcano", "near an erupting volcano", "on lava rock by a volcano", "at the foot of a volcano"),
-        background=("A volcano with glowing lava and dark smoke under a red sky.", "Dark rock with pools of lava before a volcano.",
-                    "An erupting volcano."), places_match=("mountain",),
-    ),
-)  # fmt: skip
