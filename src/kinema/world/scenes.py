@@ -11,6 +11,7 @@ import numpy as np
 
 from kinema.errors import InputError
 from kinema.world.light import LIGHTS, apply_light
+from kinema.world.places import table
 from kinema.world.places.scene import GROUND_Y, Ground, Layer, Place, Scene
 from kinema.world.weather import WEATHERS, weather_overlay
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 VARIANTS = 32
-PLACES: dict[str, Place] = {place.name: place for place in (*nature.PLACES, *water.PLACES, *heavens.PLACES, *built.PLACES, *indoors.PLACES)}
+PLACES: dict[str, Place] = {place.name: place for place in table.PLACES}
 
 
 def _draw(place: str, variant: int, px: int, device: str) -> Scene:

@@ -156,7 +156,7 @@ def cupboards(canvas: Canvas, left: float, right: float, top: float, low: float,
 def draw_kitchen(rng: Rng, px: int) -> Scene:
     paint = pick(rng, ("#fff0cc", "#dff2ee", "#ffe2d6", "#e6eefc"))
     wood = pick(rng, ("#4fb0a8", "#f0a04a", "#6f9fe0", "#e87a6a", "#8fbf5f"))
-    back, _base = wall(px, lighten(paint, 0.2), paint, rgb("#e0d8cc")), m.foot(WALL, HORIZON)
+    back = wall(px, lighten(paint, 0.2), paint, rgb("#e0d8cc"))
     for u in np.arange(-m.WIDE / 2, m.WIDE / 2, 0.12):
         back.box(u, -0.2, u + 0.112, -0.09, lighten(paint, 0.55), mix(paint, wood, 0.12), 0.01)
     side = int(rng.choice([-1, 1]))
