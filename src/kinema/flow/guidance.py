@@ -1,0 +1,31 @@
+"""Two ways to follow the prompt more closely: away from another prompt (two calls a step), or told to the model (one call).
+
+Sources: Ho and Salimans 2022 (arXiv 2207.12598) for classifier-free guidance; Meng et al. 2023 (arXiv 2210.03142) for guidance
+distilled into an embedding.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinema.flow.samplers import Velocity
+
+
+def classifier_free(unconditional: Velocity, conditional: Velocity, scale: float) -> Velocity:
+    """Away from the unconditional (or negative) prompt, by `scale` times the way to the conditional one.
+
+    scale: 1 is the conditional velocity alone, at one call a step; 6 is usual.
+    """
+    if scale == 1:
+        return conditional
+
+    def velocity(x: Float[Tensor, "*shape"], sigma: float) -> Float[Tensor, "*shape"]:
+        base = unconditional(x, sigma).to(x.dtype)
+        return base + scale * (conditional(x, sigma).to(x.dtype) - base)
+
+    return velocity
+
+
+def embedded_guidance(scale: float, dtype: torch.dtype) -> Float[Tensor, ""]:
+    """The value that a guidance-distilled model is told: 1000 x scale, rounded by bfloat16 as in its training: 6.0 becomes 6016."""
+    return (torch.tensor(scale, dtype=torch.bfloat16) * 1000).to(dtype)
