@@ -51,6 +51,9 @@ class CameraPath:
         still = np.zeros(frames)
         return cls(still, still, still, still, still, still, np.ones(frames))
 
+    def part(self, frames: slice) -> "CameraPath":
+        return CameraPath(*(getattr(self, name)[frames] for name in self.__dataclass_fields__))
+
     def to_json(self) -> dict[str, list[float]]:
         return {name: [round(float(value), 5) for value in getattr(self, name)] for name in self.__dataclass_fields__}
 
