@@ -38,14 +38,14 @@ def render(frames: Frames) -> Frames:
 
 
 def pixel_art(frames: Frames) -> Frames:
-    """Square blocks, 32 to the frame height, in few bright colours."""
+    """Square blocks, about 42 to the frame height, in few bright colours."""
     height, width = frames.shape[-2:]
-    rows, columns = min(32, height), max(1, round(width * min(32, height) / height))
-    small = F.adaptive_avg_pool2d(frames, (rows, columns))
+    block = max(2, round(height / 42))
+    small = F.avg_pool2d(frames, block, ceil_mode=True, count_include_pad=False)
     gray = luma(small)
     small = (gray + 1.25 * (small - gray)).clamp(0, 1)
     small = torch.round(small * 6) / 6
-    return F.interpolate(small, (height, width), mode="nearest")
+    return F.interpolate(small, scale_factor=block, mode="nearest")[..., :height, :width].contiguous()
 
 
 def black_and_white(frames: Frames) -> Frames:
@@ -107,7 +107,7 @@ def wash(height: int, width: int, device: torch.device) -> Float[Tensor, "1 1 H 
 def watercolour(frames: Frames) -> Frames:
     """Flat washes that pool at their rims on white paper."""
     height, width = frames.shape[-2:]
-    flat = smoothed(frames, max(2, round(height / 42)))
+    flat = 0.75 * smoothed(frames, max(1, round(height / 60))) + 0.25 * frames  # a little of the detail keeps faces
     rims = (luma(flat) - luma(blur(flat, max(1, round(height / 80))))).abs()
     gray = luma(flat)
     pale = 1 - (1 - (gray + 1.1 * (flat - gray))) * 0.78
@@ -124,7 +124,7 @@ def cinematic(frames: Frames) -> Frames:
     """Film: teal shadows, orange lights, soft dark corners and black bars above and below."""
     height, width = frames.shape[-2:]
     gray = luma(frames)
-    shadow = torch.tensor([-0.055, 0.01, 0.055], device=frames.device, dtype=frames.dtype)[None, :, None, None]
+    shadow = torch.tensor([-0.075, 0.012, 0.07], device=frames.device, dtype=frames.dtype)[None, :, None, None]
     graded = gray + 0.92 * (frames - gray) + shadow * (1 - 2 * gray)
     graded = graded.clamp(0, 1)
     graded = graded + 0.7 * (graded - 0.5) * graded * (1 - graded)

@@ -100,7 +100,7 @@ def fog(frames: int, height: int, width: int, rng: np.random.Generator, device: 
     v = np.broadcast_to(rng.uniform(-0.1, 0.4, n), u.shape)
     banks = splat((u, v, np.full_like(u, 0.32), np.full_like(u, 0.09)), height, width, device)
     down = torch.linspace(0, 1, height, device=device)[None, :, None]
-    return tinted((0.26 + 0.12 * torch.sin(down * torch.pi) + 0.24 * banks).clamp(0, 0.72), (0.9, 0.93, 0.96))
+    return tinted((0.22 + 0.1 * torch.sin(down * torch.pi) + 0.22 * banks).clamp(0, 0.62), (0.9, 0.93, 0.96))
 
 
 def flutter(codes: tuple[tuple[float, float, float], ...], size: float, count: int) -> Overlay:
@@ -132,11 +132,11 @@ def bubbles(frames: int, height: int, width: int, rng: np.random.Generator, devi
 def fireflies(frames: int, height: int, width: int, rng: np.random.Generator, device: str) -> Tensor:
     """Small lights that wander and pulse."""
     t, aspect = seconds(frames), width / height
-    n = round(15 * aspect)
+    n = round(16 * aspect)
     phase, beat = rng.uniform(0, 2 * np.pi, (2, n)), rng.uniform(0.5, 1.2, (2, n))
     u = rng.uniform(-0.5, 0.5, n) * aspect + 0.07 * np.sin(phase[0] + beat[0] * t)
     v = rng.uniform(-0.35, 0.4, n) + 0.06 * np.sin(phase[1] + beat[1] * t)
-    size = np.full_like(u, 0.008)
+    size = np.full_like(u, 0.011)
     pulse = torch.from_numpy((0.65 + 0.35 * np.sin(3 * t + 2)).astype(np.float32)).to(device)[..., None]
     halo = 0.4 * splat((u, v, 2.8 * size, 2.8 * size), height, width, device) * pulse
     core = 1.4 * splat((u, v, size, size), height, width, device) * pulse
@@ -159,17 +159,17 @@ WEATHERS: dict[str, Weather] = {
     "falling leaves": Weather(
         phrases=("while leaves are falling", "among falling leaves", "as autumn leaves drift down"),
         atmosphere=("autumnal", "windy and autumnal"),
-        overlay=flutter(LEAVES, 0.013, 7),
+        overlay=flutter(LEAVES, 0.02, 6),
     ),
     "petals": Weather(
         phrases=("among falling petals", "while pink petals drift by"),
         atmosphere=("spring-like", "gentle and spring-like"),
-        overlay=flutter(PETALS, 0.011, 12),
+        overlay=flutter(PETALS, 0.016, 11),
     ),
     "confetti": Weather(
         phrases=("in a rain of confetti", "while colorful confetti falls"),
         atmosphere=("festive", "joyful and festive"),
-        overlay=flutter(PAPERS, 0.01, 9),
+        overlay=flutter(PAPERS, 0.016, 7),
     ),
     "bubbles": Weather(phrases=("among rising bubbles", "with bubbles rising"), atmosphere=("bubbly", "playful"), overlay=bubbles),
     "fireflies": Weather(

@@ -13,8 +13,9 @@ import torch
 
 from kinema.world.places.scene import Ground, Layer
 
+Real = float | int | np.floating
 Color = np.ndarray  # float32 [3]
-Disc = tuple[float, float, float]  # u, v, radius
+Disc = tuple[Real, Real, Real]  # u, v, radius
 LIGHT = np.array([-0.45, -0.68, 0.58], np.float32)  # towards the light, in (u, v, out of the picture)
 
 
@@ -23,21 +24,21 @@ def rgb(code: str) -> Color:
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
 
 
-def mix(a: Color, b: Color, share: float) -> Color:
+def mix(a: Color, b: Color, share: Real) -> Color:
     """a where share is 0, b where it is 1."""
     return (a + (b - a) * np.float32(share)).astype(np.float32)
 
 
-def lighten(color: Color, share: float) -> Color:
+def lighten(color: Color, share: Real) -> Color:
     return mix(color, np.ones(3, np.float32), share)
 
 
-def darken(color: Color, share: float) -> Color:
+def darken(color: Color, share: Real) -> Color:
     """Towards a deep blue rather than black: shadows stay colourful."""
     return mix(color, np.array([0.06, 0.06, 0.18], np.float32), share)
 
 
-def vary(rng: np.random.Generator, color: Color, amount: float = 0.04) -> Color:
+def vary(rng: np.random.Generator, color: Color, amount: Real = 0.04) -> Color:
     """A neighbour of a colour."""
     return np.clip(color + rng.uniform(-amount, amount, 3), 0, 1).astype(np.float32)
 
@@ -47,7 +48,7 @@ def pick(rng: np.random.Generator, codes: Sequence[str]) -> Color:
     return vary(rng, rgb(codes[int(rng.integers(len(codes)))]), 0.02)
 
 
-def ramp(position: np.ndarray, stops: Sequence[tuple[float, Color]]) -> np.ndarray:
+def ramp(position: np.ndarray, stops: Sequence[tuple[Real, Color]]) -> np.ndarray:
     """Colours [3 ...] along stops (position, colour), which ascend; a picture looks them up in 512 steps."""
     places, colors = np.array([stop for stop, _ in stops]), np.stack([color for _, color in stops])
     if position.ndim < 2 or position.size < 512:
@@ -57,7 +58,7 @@ def ramp(position: np.ndarray, stops: Sequence[tuple[float, Color]]) -> np.ndarr
     return table.take(np.clip(steps, 0, 511).astype(np.int16), 1)
 
 
-def wander(rng: np.random.Generator, span: float, bumps: float, octaves: int = 2) -> Callable[[np.ndarray], np.ndarray]:
+def wander(rng: np.random.Generator, span: Real, bumps: Real, octaves: int = 2) -> Callable[[np.ndarray], np.ndarray]:
     """A smooth random line over u in [-span / 2, span / 2], mostly within [-1, 1], with about `bumps` bumps across."""
     waves = [(2**k * bumps * rng.uniform(0.8, 1.2) / span, rng.uniform(0, 2 * np.pi), 0.5**k) for k in range(octaves)]
 
@@ -73,7 +74,7 @@ def lit(du: np.ndarray, dv: np.ndarray, out: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * (du * LIGHT[0] + dv * LIGHT[1] + out * LIGHT[2])
 
 
-def ball(color: Color, du: np.ndarray, dv: np.ndarray, strength: float) -> np.ndarray:
+def ball(color: Color, du: np.ndarray, dv: np.ndarray, strength: Real) -> np.ndarray:
     """Colours of a ball over offsets in radii, from its shadow to its highlight."""
     tone = lit(du, dv, np.sqrt(np.maximum(1 - du**2 - dv**2, 0.0)))
     return ramp(tone, [(0.1, darken(color, 0.45 * strength)), (0.6, color), (1.0, lighten(color, 0.5 * strength))])
@@ -82,7 +83,7 @@ def ball(color: Color, du: np.ndarray, dv: np.ndarray, strength: float) -> np.nd
 class Canvas:
     """A picture `width` x `height` frame heights around `center`, at `px` pixels a frame height."""
 
-    def __init__(self, px: float, width: float, height: float, center: tuple[float, float] = (0.0, 0.0)):
+    def __init__(self, px: Real, width: Real, height: Real, center: tuple[Real, Real] = (0.0, 0.0)):
         self.px = float(px)
         rows, columns = max(2, round(height * px)), max(2, round(width * px))
         self.left, self.top = center[0] - columns / px / 2, center[1] - rows / px / 2
@@ -90,7 +91,7 @@ class Canvas:
         self.u = (self.left + (np.arange(columns, dtype=np.float32) + 0.5) / px).astype(np.float32)
         self.v = (self.top + (np.arange(rows, dtype=np.float32) + 0.5) / px).astype(np.float32)
 
-    def window(self, u0: float, v0: float, u1: float, v1: float) -> tuple[slice, slice]:
+    def window(self, u0: Real, v0: Real, u1: Real, v1: Real) -> tuple[slice, slice]:
         """The pixels (rows, columns) that touch a box, one pixel of margin included."""
         rows, columns = self.pixels.shape[1:]
         top, bottom = ((v - self.top) * self.px for v in (v0, v1))
@@ -108,18 +109,18 @@ class Canvas:
         target[:3] += (color[:, None, None] if color.ndim == 1 else color) * alpha
         target[3] += alpha
 
-    def fill(self, stops: Sequence[tuple[float, Color]]) -> None:
+    def fill(self, stops: Sequence[tuple[Real, Color]]) -> None:
         """Cover everything with a vertical gradient; stops are (v, colour)."""
         self.pixels[:3] = ramp(self.v, stops)[..., None]
         self.pixels[3] = 1
 
-    def glow(self, u: float, v: float, radius: float, color: Color, strength: float = 1.0) -> None:
+    def glow(self, u: Real, v: Real, radius: Real, color: Color, strength: Real = 1.0) -> None:
         """A soft light that fades to nothing at 2.2 radii."""
         window = self.window(u - 2.2 * radius, v - 2.2 * radius, u + 2.2 * radius, v + 2.2 * radius)
         du, dv = self.u[window[1]] - u, self.v[window[0], None] - v
         self.paint(window, strength * np.exp(-(du**2 + dv**2) / radius**2), color)
 
-    def ellipse(self, u: float, v: float, ru: float, rv: float, color: Color, alpha: float = 1.0, shaded: float = 0.0) -> None:
+    def ellipse(self, u: Real, v: Real, ru: Real, rv: Real, color: Color, alpha: Real = 1.0, shaded: Real = 0.0) -> None:
         """A flat ellipse, or with `shaded` a ball lit from the upper left."""
         window = self.window(u - ru, v - rv, u + ru, v + rv)
         du, dv = (self.u[window[1]] - u) / ru, (self.v[window[0], None] - v) / rv
@@ -127,10 +128,10 @@ class Canvas:
         cover = np.clip((1 - distance) * min(ru, rv) * self.px + 0.5, 0, 1)
         self.paint(window, alpha * cover, ball(color, du, dv, shaded) if shaded else color)
 
-    def disc(self, u: float, v: float, radius: float, color: Color, alpha: float = 1.0, shaded: float = 0.0) -> None:
+    def disc(self, u: Real, v: Real, radius: Real, color: Color, alpha: Real = 1.0, shaded: Real = 0.0) -> None:
         self.ellipse(u, v, radius, radius, color, alpha, shaded)
 
-    def box(self, u0: float, v0: float, u1: float, v1: float, top: Color, bottom: Color | None = None, radius: float = 0.0) -> None:
+    def box(self, u0: Real, v0: Real, u1: Real, v1: Real, top: Color, bottom: Color | None = None, radius: Real = 0.0) -> None:
         """A rectangle with rounded corners and a vertical gradient."""
         window = self.window(u0, v0, u1, v1)
         radius = min(radius, (u1 - u0) / 2, (v1 - v0) / 2)
@@ -141,7 +142,7 @@ class Canvas:
         color = top if bottom is None else ramp(rows, [(v0, top), (v1, bottom)])[..., None]
         self.paint(window, 0.5 - outside * self.px, color)
 
-    def polygon(self, points: Sequence[tuple[float, float]], top: Color, bottom: Color | None = None) -> None:
+    def polygon(self, points: Sequence[tuple[Real, Real]], top: Color, bottom: Color | None = None) -> None:
         """A filled polygon with a vertical gradient."""
         corners = np.array(points, np.float32)
         (u0, v0), (u1, v1) = corners.min(0), corners.max(0)
@@ -155,7 +156,7 @@ class Canvas:
         color = top if bottom is None else ramp(self.v[window[0]], [(v0, top), (max(v1, v0 + 1e-3), bottom)])[..., None]
         self.paint(window, cover / np.float32(255), color)
 
-    def stroke(self, points: Sequence[tuple[float, float]], width: float, color: Color, alpha: float = 1.0) -> None:
+    def stroke(self, points: Sequence[tuple[Real, Real]], width: Real, color: Color, alpha: Real = 1.0) -> None:
         """A line with round ends through points."""
         for (u0, v0), (u1, v1) in itertools.pairwise(points):
             half = width / 2
@@ -165,7 +166,7 @@ class Canvas:
             away = np.hypot(du - along * (u1 - u0), dv - along * (v1 - v0))
             self.paint(window, alpha * np.clip((half - away) * self.px + 0.5, 0, 1), color)
 
-    def ridge(self, crest: Callable[[np.ndarray], np.ndarray], stops: Sequence[tuple[float, Color]], floor: float) -> None:
+    def ridge(self, crest: Callable[[np.ndarray], np.ndarray], stops: Sequence[tuple[Real, Color]], floor: Real) -> None:
         """Fill from a crest line v = crest(u) down to v = floor; stops are (depth under the crest, colour)."""
         line = crest(self.u)
         window = self.window(self.u[0], float(line.min()), self.u[-1], floor)
@@ -174,7 +175,7 @@ class Canvas:
         cover = np.clip(under * self.px + 0.5, 0, 1) * np.clip((floor - rows) * self.px + 0.5, 0, 1)
         self.paint(window, cover, ramp(under, stops))
 
-    def puffs(self, discs: Sequence[Disc], light: Color, base: Color, shade: Color, alpha: float = 1.0) -> None:
+    def puffs(self, discs: Sequence[Disc], light: Color, base: Color, shade: Color, alpha: Real = 1.0) -> None:
         """Balls melted together, lit from the upper left: clouds, bushes, crowns of trees."""
         u, v, r = np.array(discs, np.float32).T
         top, bottom = float((v - r).min()), float((v + r).max())
@@ -197,21 +198,21 @@ class Canvas:
         tone = 0.72 * glow / total + 0.37 - 0.42 * down
         self.paint(window, alpha * cover, ramp(tone, [(0.1, shade), (0.5, base), (0.92, light)]))
 
-    def panes(self, u0: float, v0: float, u1: float, v1: float, colors: np.ndarray, share: tuple[float, float], alpha: float = 1.0) -> None:
+    def panes(self, u0: Real, v0: Real, u1: Real, v1: Real, colors: np.ndarray, share: tuple[Real, Real], alpha: Real = 1.0) -> None:
         """A grid of window panes, colours [3 rows columns]; each covers a share (across, down) of its cell."""
         window = self.window(u0, v0, u1, v1)
         across, half_u = self._cells(self.u[window[1]], u0, u1, colors.shape[2], share[0])
         down, half_v = self._cells(self.v[window[0]], v0, v1, colors.shape[1], share[1])
         self.paint(window, alpha * half_v[:, None] * half_u, colors[:, down[:, None], across])
 
-    def _cells(self, at: np.ndarray, start: float, stop: float, count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    def _cells(self, at: np.ndarray, start: Real, stop: Real, count: int, share: Real) -> tuple[np.ndarray, np.ndarray]:
         """Which of `count` cells each position lies in, and how far it is covered by the pane in it."""
         size = (stop - start) / count
         place = (at - start) / size
         which = np.clip(np.floor(place), 0, count - 1).astype(int)
         return which, np.clip((share / 2 - np.abs(place - which - 0.5)) * size * self.px + 0.5, 0, 1)
 
-    def spines(self, edges: np.ndarray, tops: np.ndarray, foot: float, colors: np.ndarray) -> None:
+    def spines(self, edges: np.ndarray, tops: np.ndarray, foot: Real, colors: np.ndarray) -> None:
         """Upright strips side by side on v = foot, as books: edges [n + 1] in u, tops [n] in v, colours [3 n]."""
         window = self.window(float(edges[0]), float(tops.min()), float(edges[-1]), foot)
         u, v = self.u[window[1]], self.v[window[0], None]
@@ -221,7 +222,7 @@ class Canvas:
         round_ = 1.12 - 0.3 * (u - edges[which]) / (edges[which + 1] - edges[which])  # lit from the left
         self.paint(window, cover, (colors[:, which] * round_)[:, None])
 
-    def stamp(self, picture: "Canvas", u: float) -> None:
+    def stamp(self, picture: "Canvas", u: Real) -> None:
         """Lay another canvas of the same scale and height of place over this one, its middle at u, to the nearest pixel."""
         rows, columns = picture.pixels.shape[1:]
         top, left = round((picture.top - self.top) * self.px), round((u - self.left) * self.px - columns / 2)
@@ -232,7 +233,7 @@ class Canvas:
         target *= 1 - part[3]
         target += part
 
-    def layer(self, depth: float) -> Layer:
+    def layer(self, depth: Real) -> Layer:
         """What was painted, cut to its bounds, as a layer at a depth."""
         rows, columns = (np.flatnonzero(self.pixels[3].max(axis) > 1e-3) for axis in (1, 0))
         (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if i.size else (0, 2) for i in (rows, columns))
@@ -266,7 +267,7 @@ def enlarged(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
 class Tile:
     """A square of ground, `units` a side, that wraps at its edges; positions are world units along x and z."""
 
-    def __init__(self, px: int, units: float, color: Color, detail: float = 0.6):
+    def __init__(self, px: int, units: Real, color: Color, detail: Real = 0.6):
         self.units = units
         self.rows, self.columns = round(units * px * 0.4), round(units * px * detail)  # depth is foreshortened: fewer rows do
         self.pixels = np.empty((3, self.rows, self.columns), np.float32)
@@ -284,13 +285,13 @@ class Tile:
             kept = channel[part] * (1 - share)
             channel[part] = kept + tone * share
 
-    def mottle(self, rng: np.random.Generator, cells: int | tuple[int, int], color: Color, strength: float) -> None:
+    def mottle(self, rng: np.random.Generator, cells: int | tuple[int, int], color: Color, strength: Real) -> None:
         """Soft blots of a colour, `cells` of them down and across."""
         down, across = (cells, cells) if isinstance(cells, int) else cells
         blots = np.clip(0.5 + 0.9 * noise_tile(rng, -(-self.rows // 4), -(-self.columns // 4), (down, across)), 0, 1)
         self.blend(color, strength * enlarged(blots, self.rows, self.columns))
 
-    def spot(self, x: float, z: float, rx: float, rz: float, color: Color, alpha: float = 1.0, soft: float = 0.3) -> None:
+    def spot(self, x: Real, z: Real, rx: Real, rz: Real, color: Color, alpha: Real = 1.0, soft: Real = 0.3) -> None:
         """An ellipse with a soft rim."""
         index, away = [], []
         for at, radius, size in ((z, rz, self.rows), (x, rx, self.columns)):
@@ -299,36 +300,36 @@ class Tile:
             away.append(((cells + 0.5) * (self.units / size) - at) / radius)
         self._blend(np.ix_(*index), color, alpha * np.clip((1 - np.hypot(away[0][:, None], away[1])) / soft, 0, 1))
 
-    def ring(self, x: float, z: float, radius: float, width: float, color: Color, alpha: float = 1.0) -> None:
+    def ring(self, x: Real, z: Real, radius: Real, width: Real, color: Color, alpha: Real = 1.0) -> None:
         """A circle line; it must fit into the tile."""
         away = np.hypot(*np.meshgrid(self._from(self.x, x), self._from(self.z, z)))
         self.blend(color, alpha * np.clip((width / 2 - np.abs(away - radius)) / (0.5 * width) + 0.5, 0, 1))
 
-    def across(self, start: float, stop: float, color: Color, alpha: float = 1.0, soft: float = 0.04) -> None:
+    def across(self, start: Real, stop: Real, color: Color, alpha: Real = 1.0, soft: Real = 0.04) -> None:
         """A stripe along x from z = start to stop."""
         cover = self._stripe(self.z, start, stop, soft)
         rows = np.flatnonzero(cover)
         self._blend((rows,), color, alpha * cover[rows, None])
 
-    def along(self, start: float, stop: float, color: Color, alpha: float = 1.0, soft: float = 0.03) -> None:
+    def along(self, start: Real, stop: Real, color: Color, alpha: Real = 1.0, soft: Real = 0.03) -> None:
         """A stripe that runs away from the camera, from x = start to stop."""
         cover = self._stripe(self.x, start, stop, soft)
         columns = np.flatnonzero(cover)
         self._blend((slice(None), columns), color, alpha * cover[None, columns])
 
-    def block(self, x0: float, z0: float, x1: float, z1: float, color: Color, alpha: float = 1.0, soft: float = 0.04) -> None:
+    def block(self, x0: Real, z0: Real, x1: Real, z1: Real, color: Color, alpha: Real = 1.0, soft: Real = 0.04) -> None:
         """A rectangle."""
         across, down = self._stripe(self.x, x0, x1, soft), self._stripe(self.z, z0, z1, soft)
         rows, columns = np.flatnonzero(down), np.flatnonzero(across)
         self._blend(np.ix_(rows, columns), color, alpha * down[rows, None] * across[columns])
 
-    def _stripe(self, at: np.ndarray, start: float, stop: float, soft: float) -> np.ndarray:
+    def _stripe(self, at: np.ndarray, start: Real, stop: Real, soft: Real) -> np.ndarray:
         """How far positions lie between start and stop, by turns 0 and 1 over a soft rim."""
         return np.clip(((stop - start) / 2 - np.abs(self._from(at, (start + stop) / 2))) / soft + 0.5, 0, 1)
 
-    def _from(self, at: np.ndarray, middle: float) -> np.ndarray:
+    def _from(self, at: np.ndarray, middle: Real) -> np.ndarray:
         return (at - middle + self.units / 2) % self.units - self.units / 2
 
-    def ground(self, haze: Color, haze_start: float) -> Ground:
+    def ground(self, haze: Color, haze_start: Real) -> Ground:
         texture = torch.from_numpy(self.pixels.clip(0, 1))
         return Ground(texture, self.units, (float(haze[0]), float(haze[1]), float(haze[2])), haze_start)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
+from kinema.world.places.brush import Canvas, Color, Real, Tile, darken, lighten, mix, pick, rgb, vary
 from kinema.world.places.nature import blue_sky, grass_tile
 from kinema.world.places.scene import Layer, Scene
 
@@ -12,13 +12,13 @@ WALLS = ("#ff9a86", "#ffd27a", "#8fd0f0", "#b7e08a", "#f6b0d0", "#fff0d8", "#c7b
 ROOFS = ("#c8503c", "#8a5a8a", "#4f76b0", "#b86a3a")
 
 
-def window(canvas: Canvas, u: float, v: float, width: float, height: float, glass: Color, frame: Color = rgb("#ffffff")) -> None:
+def window(canvas: Canvas, u: Real, v: Real, width: Real, height: Real, glass: Color, frame: Color = rgb("#ffffff")) -> None:
     """A pane around (u, v) in a frame, with a glint."""
     canvas.box(u - width / 2, v - height / 2, u + width / 2, v + height / 2, frame, darken(frame, 0.08), width * 0.14)
     canvas.box(u - width * 0.36, v - height * 0.38, u + width * 0.36, v + height * 0.38, lighten(glass, 0.3), glass, width * 0.08)
 
 
-def house(rng: Rng, canvas: Canvas, u: float, v: float, width: float, height: float) -> None:
+def house(rng: Rng, canvas: Canvas, u: Real, v: Real, width: Real, height: Real) -> None:
     """A two-storey house with a gable, a door and windows."""
     wall, roof = pick(rng, WALLS), pick(rng, ROOFS)
     left, right, eaves = u - width / 2, u + width / 2, v - height
@@ -41,7 +41,7 @@ def house(rng: Rng, canvas: Canvas, u: float, v: float, width: float, height: fl
     window(canvas, u - side * 0.22 * width, v - height * 0.28, width * 0.28, height * 0.26, glass)
 
 
-def lamp(canvas: Canvas, u: float, v: float, size: float) -> None:
+def lamp(canvas: Canvas, u: Real, v: Real, size: Real) -> None:
     """A street lamp."""
     canvas.stroke([(u, v), (u, v - size * 0.9)], size * 0.035, rgb("#3f4658"))
     canvas.box(u - size * 0.05, v - size * 0.04, u + size * 0.05, v, rgb("#3f4658"))
@@ -84,7 +84,7 @@ def draw_street(rng: Rng, px: int) -> Scene:
 
 
 def tower(
-    rng: Rng, canvas: Canvas, u: float, base: float, width: float, height: float, wall: Color, lights: tuple[Color, Color], lit: float
+    rng: Rng, canvas: Canvas, u: Real, base: Real, width: Real, height: Real, wall: Color, lights: tuple[Color, Color], lit: Real
 ) -> None:
     """A high-rise with a grid of windows; a share `lit` of them takes the first of two colours."""
     left, right, top = u - width / 2, u + width / 2, base - height
@@ -101,14 +101,14 @@ def tower(
 def skyline(
     rng: Rng,
     px: int,
-    depth: float,
+    depth: Real,
     count: int,
-    heights: tuple[float, float],
+    heights: tuple[Real, Real],
     codes: tuple[str, ...],
     haze: Color,
-    share: float,
+    share: Real,
     lights: tuple[Color, Color],
-    lit: float,
+    lit: Real,
 ) -> Canvas:
     """A row of high-rises."""
     canvas = m.standing(px, depth, heights[1] + 0.15)
@@ -147,7 +147,7 @@ def draw_city(rng: Rng, px: int) -> Scene:
 NEONS = ("#ff3fa4", "#28e0ff", "#b05cff", "#ffe14a", "#3dff9a")
 
 
-def signs(rng: Rng, canvas: Canvas, base: float) -> None:
+def signs(rng: Rng, canvas: Canvas, base: Real) -> None:
     """Glowing upright signs in neon colours."""
     for u in m.spread(rng, 8):
         color, v, tall = pick(rng, NEONS), base - rng.uniform(0.16, 0.32), rng.uniform(0.06, 0.1)
@@ -177,7 +177,7 @@ def draw_night_city(rng: Rng, px: int) -> Scene:
     return Scene("night city", tuple(layers), tile.ground(rgb("#4a3488"), 4.5), m.HORIZON)
 
 
-def barn(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def barn(canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A red barn with a gambrel roof, white trim and a big door."""
     m.shadow(canvas, u, v, size * 0.6)
     wall = [(-0.5, 0), (-0.5, 0.45), (-0.36, 0.72), (0, 0.9), (0.36, 0.72), (0.5, 0.45), (0.5, 0)]
@@ -193,13 +193,13 @@ def barn(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
     canvas.box(u - 0.065 * size, v - 0.65 * size, u + 0.065 * size, v - 0.53 * size, rgb("#5a3038"))
 
 
-def silo(canvas: Canvas, u: float, v: float, size: float) -> None:
+def silo(canvas: Canvas, u: Real, v: Real, size: Real) -> None:
     canvas.box(u - 0.13 * size, v - 0.9 * size, u + 0.13 * size, v, rgb("#dfe4ea"), rgb("#b4bcc8"))
     canvas.box(u + 0.04 * size, v - 0.9 * size, u + 0.13 * size, v, rgb("#b7bfcb"), rgb("#98a2b2"))
     canvas.ellipse(u, v - 0.9 * size, 0.13 * size, 0.11 * size, rgb("#c8d2de"), shaded=0.7)
 
 
-def fence(canvas: Canvas, v: float, size: float) -> None:
+def fence(canvas: Canvas, v: Real, size: Real) -> None:
     """A white fence all across."""
     for height in (0.4, 0.75):
         canvas.box(-m.WIDE / 2, v - size * (height + 0.09), m.WIDE / 2, v - size * (height - 0.09), rgb("#ffffff"), rgb("#e2ddd4"))
@@ -231,7 +231,7 @@ def draw_farm(rng: Rng, px: int) -> Scene:
     return Scene("farm", tuple(layers), tile.ground(haze, 3.0), m.HORIZON)
 
 
-def turret(canvas: Canvas, u: float, v: float, width: float, height: float, wall: Color, roof: Color) -> None:
+def turret(canvas: Canvas, u: Real, v: Real, width: Real, height: Real, wall: Color, roof: Color) -> None:
     """A round castle tower with a cone and a flag."""
     half, top = width / 2, v - height
     canvas.box(u - half, top, u + half, v, lighten(wall, 0.12), wall)
@@ -245,7 +245,7 @@ def turret(canvas: Canvas, u: float, v: float, width: float, height: float, wall
     canvas.box(u - half * 0.25, top + height * 0.3, u + half * 0.25, top + height * 0.3 + 0.055, rgb("#4a4a68"), radius=half * 0.25)
 
 
-def castle(rng: Rng, canvas: Canvas, u: float, v: float, wall: Color, roof: Color) -> None:
+def castle(rng: Rng, canvas: Canvas, u: Real, v: Real, wall: Color, roof: Color) -> None:
     """A castle of five towers, a wall with battlements and a gate."""
     m.shadow(canvas, u, v, 0.6)
     turret(canvas, u - 0.14, v, 0.14, rng.uniform(0.4, 0.46), wall, roof)
@@ -280,7 +280,7 @@ def draw_castle(rng: Rng, px: int) -> Scene:
     return Scene("castle", tuple(layers), tile.ground(haze, 3.0), m.HORIZON)
 
 
-def goal(canvas: Canvas, u: float, v: float, width: float, height: float) -> None:
+def goal(canvas: Canvas, u: Real, v: Real, width: Real, height: Real) -> None:
     """A football goal with a net."""
     for i in range(1, 12):
         at = u - width / 2 + width * i / 12
@@ -290,7 +290,7 @@ def goal(canvas: Canvas, u: float, v: float, width: float, height: float) -> Non
     canvas.stroke([(u - width / 2, v), (u - width / 2, v - height), (u + width / 2, v - height), (u + width / 2, v)], 0.022, rgb("#ffffff"))
 
 
-def stands(rng: Rng, px: int, depth: float) -> Layer:
+def stands(rng: Rng, px: int, depth: Real) -> Layer:
     """Rows of spectators as soft dots under a roof."""
     canvas = m.standing(px, depth, 0.42)
     base = m.foot(depth)

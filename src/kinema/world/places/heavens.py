@@ -3,7 +3,7 @@
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
+from kinema.world.places.brush import Canvas, Color, Real, Tile, darken, lighten, mix, pick, rgb, vary
 from kinema.world.places.scene import Layer, Scene
 
 Rng = np.random.Generator
@@ -22,7 +22,7 @@ def draw_sky(rng: Rng, px: int) -> Scene:
     return Scene("sky", tuple(layers), None, 0.6)
 
 
-def moon(px: int, u: float, v: float, radius: float, color: Color, depth: float = 45.0) -> Layer:
+def moon(px: int, u: Real, v: Real, radius: Real, color: Color, depth: Real = 45.0) -> Layer:
     """A full moon with a halo and a few grey spots."""
     canvas = Canvas(px, radius * 6, radius * 6, (u, v))
     canvas.glow(u, v, radius * 1.35, color, 0.5)
@@ -48,7 +48,7 @@ def draw_night(rng: Rng, px: int) -> Scene:
     return Scene("night sky", tuple(layers), None, horizon)
 
 
-def planet(canvas: Canvas, u: float, v: float, radius: float, color: Color, ringed: bool) -> None:
+def planet(canvas: Canvas, u: Real, v: Real, radius: Real, color: Color, ringed: bool) -> None:
     """A glossy planet with two bands, or with a ring."""
     canvas.glow(u, v, radius * 1.25, lighten(color, 0.3), 0.35)
     if ringed:
@@ -61,7 +61,7 @@ def planet(canvas: Canvas, u: float, v: float, radius: float, color: Color, ring
         ring(canvas, u, v, radius, lighten(color, 0.5), front=True)
 
 
-def ring(canvas: Canvas, u: float, v: float, radius: float, color: Color, front: bool) -> None:
+def ring(canvas: Canvas, u: Real, v: Real, radius: Real, color: Color, front: bool) -> None:
     angles = np.linspace(0, np.pi, 25) + (0 if front else np.pi)
     path = [(u + np.cos(a) * radius * 1.75, v + np.sin(a) * radius * 0.42 - np.cos(a) * radius * 0.3) for a in angles]
     canvas.stroke(path, radius * 0.2, darken(color, 0.1))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, ramp, rgb, vary
+from kinema.world.places.brush import Canvas, Color, Real, Tile, darken, lighten, mix, pick, ramp, rgb, vary
 from kinema.world.places.built import window
 from kinema.world.places.scene import Layer, Scene
 
@@ -11,7 +11,7 @@ Rng = np.random.Generator
 HORIZON, WALL = -0.09, 4.6  # screen v of the eye line indoors; depth of the back wall
 
 
-def floor_tile(rng: Rng, px: int, wood: Color, gap: float = 0.5) -> Tile:
+def floor_tile(rng: Rng, px: int, wood: Color, gap: Real = 0.5) -> Tile:
     """Boards that run away from the camera, each in its own tone, eight units a side."""
     tile = Tile(px, 8.0, wood)
     for x in np.arange(0, 8, gap):
@@ -37,7 +37,7 @@ def wall(px: int, top: Color, low: Color, skirting: Color) -> Canvas:
     return canvas
 
 
-def sofa(canvas: Canvas, u: float, v: float, width: float, color: Color) -> None:
+def sofa(canvas: Canvas, u: Real, v: Real, width: Real, color: Color) -> None:
     """A plump sofa with two cushions."""
     m.shadow(canvas, u, v, width * 0.55)
     tall = width * 0.42
@@ -50,7 +50,7 @@ def sofa(canvas: Canvas, u: float, v: float, width: float, color: Color) -> None
     canvas.box(u - width * 0.4, v - tall * 0.2, u + width * 0.4, v - 0.015, color, darken(color, 0.2), 0.02)
 
 
-def view_window(rng: Rng, canvas: Canvas, u: float, v: float, width: float, height: float, drape: Color) -> None:
+def view_window(rng: Rng, canvas: Canvas, u: Real, v: Real, width: Real, height: Real, drape: Color) -> None:
     """A big window on sky and hill, with curtains at both sides."""
     canvas.box(u - width / 2, v - height / 2, u + width / 2, v + height / 2, rgb("#ffffff"), rgb("#e6e0da"), 0.015)
     left, right, top, low = u - width * 0.44, u + width * 0.44, v - height * 0.43, v + height * 0.43
@@ -74,7 +74,7 @@ def view_window(rng: Rng, canvas: Canvas, u: float, v: float, width: float, heig
     canvas.stroke([(u - width * 0.68, v - height * 0.6), (u + width * 0.68, v - height * 0.6)], 0.018, rgb("#a8703e"))
 
 
-def floor_lamp(canvas: Canvas, u: float, v: float, size: float) -> None:
+def floor_lamp(canvas: Canvas, u: Real, v: Real, size: Real) -> None:
     canvas.glow(u, v - size * 0.88, size * 0.34, rgb("#fff0b0"), 0.6)
     canvas.stroke([(u, v), (u, v - size * 0.8)], 0.012, rgb("#6d5a50"))
     canvas.ellipse(u, v, size * 0.1, size * 0.025, rgb("#6d5a50"))
@@ -85,7 +85,7 @@ def floor_lamp(canvas: Canvas, u: float, v: float, size: float) -> None:
     )
 
 
-def plant(rng: Rng, canvas: Canvas, u: float, v: float, size: float) -> None:
+def plant(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real) -> None:
     """A house plant in a pot."""
     for angle in np.linspace(-2.7, -0.44, 6):
         tip = (u + np.cos(angle) * size * 0.4, v - size * 0.3 + np.sin(angle) * size * 0.65)
@@ -122,14 +122,14 @@ def draw_room(rng: Rng, px: int) -> Scene:
     return Scene("room", layers, tile.ground(rgb("#c08a58"), 7.0), HORIZON)
 
 
-def fridge(canvas: Canvas, u: float, v: float, width: float, height: float, color: Color) -> None:
+def fridge(canvas: Canvas, u: Real, v: Real, width: Real, height: Real, color: Color) -> None:
     canvas.box(u - width / 2, v - height, u + width / 2, v, lighten(color, 0.35), darken(color, 0.12), 0.03)
     canvas.box(u - width / 2, v - height * 0.66, u + width / 2, v - height * 0.64, darken(color, 0.35))
     for low, high in ((0.7, 0.85), (0.4, 0.6)):
         canvas.stroke([(u - width * 0.34, v - height * low), (u - width * 0.34, v - height * high)], 0.016, rgb("#8f98a8"))
 
 
-def stove(canvas: Canvas, u: float, v: float, width: float, height: float) -> None:
+def stove(canvas: Canvas, u: Real, v: Real, width: Real, height: Real) -> None:
     """An oven with a window, knobs, and a pot on top."""
     canvas.box(u - width / 2, v - height, u + width / 2, v, rgb("#eef1f5"), rgb("#c2c9d4"), 0.012)
     canvas.box(u - width * 0.36, v - height * 0.66, u + width * 0.36, v - height * 0.15, rgb("#4a5060"), rgb("#2c3040"), 0.015)
@@ -142,7 +142,7 @@ def stove(canvas: Canvas, u: float, v: float, width: float, height: float) -> No
     canvas.disc(u, v - height - 0.128, 0.016, rgb("#3a3f4c"))
 
 
-def cupboards(canvas: Canvas, left: float, right: float, top: float, low: float, color: Color) -> None:
+def cupboards(canvas: Canvas, left: Real, right: Real, top: Real, low: Real, color: Color) -> None:
     """A row of cupboard doors."""
     count = max(1, round((right - left) / 0.2))
     step = (right - left) / count
@@ -182,7 +182,7 @@ def draw_kitchen(rng: Rng, px: int) -> Scene:
 BOOKS = ("#d8503f", "#3f7fc8", "#f0b03f", "#4fa060", "#8f5fc0", "#f5e8d0", "#e87fa0", "#3fa0a8")
 
 
-def books(rng: Rng, canvas: Canvas, left: float, right: float, row: float) -> None:
+def books(rng: Rng, canvas: Canvas, left: Real, right: Real, row: Real) -> None:
     """A row of books of several widths and heights that stands on v = row."""
     widths = rng.uniform(0.036, 0.06, 30)
     edges = left + np.concatenate([[0], np.cumsum(widths)])
@@ -192,7 +192,7 @@ def books(rng: Rng, canvas: Canvas, left: float, right: float, row: float) -> No
     canvas.spines(edges, row - rng.uniform(0.1, 0.15, count), row, colors)
 
 
-def shelf(rng: Rng, canvas: Canvas, left: float, right: float, rows: list[float], wood: Color) -> None:
+def shelf(rng: Rng, canvas: Canvas, left: Real, right: Real, rows: list[Real], wood: Color) -> None:
     """A bookcase whose boards lie at the given v, with books on each."""
     canvas.box(left, rows[0] - 0.2, right, rows[-1] + 0.03, darken(wood, 0.45), darken(wood, 0.55))
     for row in rows:
@@ -225,7 +225,7 @@ def draw_library(rng: Rng, px: int) -> Scene:
     return Scene("library", (backing(px, wood), back.layer(WALL), things.layer(4.2)), tile.ground(wood, 7.0), HORIZON)
 
 
-def drapes(canvas: Canvas, left: float, right: float, top: float, low: float, color: Color, folds: float) -> None:
+def drapes(canvas: Canvas, left: Real, right: Real, top: Real, low: Real, color: Color, folds: Real) -> None:
     """Hanging velvet: soft vertical folds."""
     window_ = canvas.window(left, top, right, low)
     u, v = canvas.u[window_[1]], canvas.v[window_[0], None]
@@ -237,7 +237,7 @@ def drapes(canvas: Canvas, left: float, right: float, top: float, low: float, co
     canvas.paint(window_, down * inside, light)
 
 
-def beams(px: int, rng: Rng, floor: float) -> Layer:
+def beams(px: int, rng: Rng, floor: Real) -> Layer:
     """Cones of light from above."""
     canvas = Canvas(px / 2, 3.2, 1.4, (0, floor - 0.68))
     for u, code in zip((-0.75, -0.28, 0.28, 0.75), rng.permutation(["#fff2b8", "#ffd0f0", "#c8e6ff", "#fff2b8"]), strict=True):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kinema.world.places.brush import Canvas, Color, darken, lighten, mix, pick, rgb, vary, wander
+from kinema.world.places.brush import Canvas, Color, Real, darken, lighten, mix, pick, rgb, vary, wander
 from kinema.world.places.scene import GROUND_Y, Layer
 
 Rng = np.random.Generator
@@ -12,18 +12,18 @@ WIDE, TALL = 4.4, 2.6  # frame heights that a backdrop covers: a wide frame, zoo
 HORIZON = -0.06
 
 
-def foot(depth: float, horizon: float = HORIZON) -> float:
+def foot(depth: Real, horizon: Real = HORIZON) -> Real:
     """Screen v where something at a depth stands on the ground."""
     return GROUND_Y / depth + horizon
 
 
-def spread(rng: Rng, count: int, span: float = WIDE, jitter: float = 0.7) -> list[float]:
+def spread(rng: Rng, count: int, span: Real = WIDE, jitter: Real = 0.7) -> list[Real]:
     """Positions u, one in each of `count` equal slots of a span, moved at random within."""
     slot = span / count
     return [float(-span / 2 + (i + 0.5 + jitter * rng.uniform(-0.5, 0.5)) * slot) for i in range(count)]
 
 
-def flank(rng: Rng, outside: int) -> list[float]:
+def flank(rng: Rng, outside: int) -> list[Real]:
     """Positions u: one to the left and one to the right of the middle, both in sight, and others outside the frame at rest."""
     side = rng.choice([-1.0, 1.0])
     near = [side * rng.uniform(0.2, 0.32), -side * rng.uniform(0.3, 0.45)]
@@ -31,7 +31,7 @@ def flank(rng: Rng, outside: int) -> list[float]:
     return [float(u) for u in (*near, *far)]
 
 
-def sky(px: int, stops: Sequence[tuple[float, Color]], sun: tuple[float, float, float, Color] | None = None, glow: float = 0.8) -> Layer:
+def sky(px: int, stops: Sequence[tuple[Real, Color]], sun: tuple[Real, Real, Real, Color] | None = None, glow: Real = 0.8) -> Layer:
     """A vertical gradient at half resolution, with a sun (u, v, radius, colour) and its glow."""
     canvas = Canvas(px / 2, WIDE, TALL)
     canvas.fill(stops)
@@ -42,14 +42,14 @@ def sky(px: int, stops: Sequence[tuple[float, Color]], sun: tuple[float, float, 
     return canvas.layer(50.0)
 
 
-def disc_layer(px: int, u: float, v: float, radius: float, color: Color, depth: float = 48.0) -> Layer:
+def disc_layer(px: int, u: Real, v: Real, radius: Real, color: Color, depth: Real = 48.0) -> Layer:
     """The sharp disc of a sun or moon."""
     canvas = Canvas(px, radius * 2.4, radius * 2.4, (u, v))
     canvas.disc(u, v, radius, color)
     return canvas.layer(depth)
 
 
-def cloud(rng: Rng, canvas: Canvas, u: float, v: float, size: float, colors: tuple[Color, Color, Color], alpha: float = 1.0) -> None:
+def cloud(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, colors: tuple[Color, Color, Color], alpha: Real = 1.0) -> None:
     """A heap of five to seven balls with a flat foot, `size` frame heights wide; colours are light, base, shade."""
     count = int(rng.integers(5, 8))
     discs = []
@@ -65,10 +65,10 @@ def clouds(
     rng: Rng,
     px: int,
     count: int,
-    band: tuple[float, float],
-    size: tuple[float, float],
+    band: tuple[Real, Real],
+    size: tuple[Real, Real],
     colors: tuple[Color, Color, Color],
-    depth: float = 40.0,
+    depth: Real = 40.0,
 ) -> Layer:
     """Clouds in a band of v, smaller towards the horizon."""
     top = band[0] - 0.75 * size[1]
@@ -85,13 +85,13 @@ WHITE_CLOUD = (rgb("#ffffff"), rgb("#f3f8ff"), rgb("#b9d3ee"))
 def hills(
     rng: Rng,
     px: int,
-    depth: float,
-    rise: tuple[float, float],
-    bumps: float,
+    depth: Real,
+    rise: tuple[Real, Real],
+    bumps: Real,
     crest: Color,
     low: Color,
-    horizon: float = HORIZON,
-    floor: float | None = None,
+    horizon: Real = HORIZON,
+    floor: Real | None = None,
 ) -> Layer:
     """Rolling hills, `rise` frame heights (lowest, highest) above the horizon, down to the ground or to v = floor."""
     line = wander(rng, WIDE, bumps)
@@ -102,13 +102,13 @@ def hills(
     return canvas.layer(depth)
 
 
-def standing(px: int, depth: float, height: float, horizon: float = HORIZON, width: float = WIDE, below: float = 0.03) -> Canvas:
+def standing(px: int, depth: Real, height: Real, horizon: Real = HORIZON, width: Real = WIDE, below: Real = 0.03) -> Canvas:
     """A canvas for things that stand on the ground at a depth and reach `height` frame heights up."""
     base = foot(depth, horizon)
     return Canvas(px, width, height + below, (0, base + (below - height) / 2))
 
 
-def shadow(canvas: Canvas, u: float, v: float, half: float, strength: float = 0.28) -> None:
+def shadow(canvas: Canvas, u: Real, v: Real, half: Real, strength: Real = 0.28) -> None:
     """A soft dark ellipse where something stands."""
     canvas.ellipse(u, v, half, half * 0.16, rgb("#14301c"), strength * 0.6)
     canvas.ellipse(u, v, half * 0.75, half * 0.1, rgb("#14301c"), strength)
@@ -117,7 +117,7 @@ def shadow(canvas: Canvas, u: float, v: float, half: float, strength: float = 0.
 LEAF_GREENS = ("#4caf3f", "#3fa447", "#62b83c", "#2f9a52")
 
 
-def crown(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def crown(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """The leaves of a round tree: a heap of balls about `size` wide around (u, v)."""
     discs = [(u, v, size * 0.36)]
     for turn in np.linspace(0, 2 * np.pi, 6, endpoint=False) + rng.uniform(0, 1):
@@ -126,7 +126,7 @@ def crown(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Colo
     canvas.puffs(discs, lighten(color, 0.38), color, darken(color, 0.42))
 
 
-def tree(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color, bark: Color = rgb("#8a5a36")) -> None:
+def tree(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, color: Color, bark: Color = rgb("#8a5a36")) -> None:
     """A round tree that stands at (u, v), `size` frame heights tall."""
     shadow(canvas, u, v, size * 0.24)
     width = size * 0.055
@@ -138,7 +138,7 @@ def tree(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color
     crown(rng, canvas, u, v - size * 0.64, size * 0.72, color)
 
 
-def fir(canvas: Canvas, u: float, v: float, size: float, color: Color, snowy: float = 0.0) -> None:
+def fir(canvas: Canvas, u: Real, v: Real, size: Real, color: Color, snowy: Real = 0.0) -> None:
     """A fir of four tiers; `snowy` whitens the tips of its tiers."""
     shadow(canvas, u, v, size * 0.2)
     canvas.box(u - size * 0.035, v - size * 0.16, u + size * 0.035, v, rgb("#6f4a30"), rgb("#5a3a26"))
@@ -157,7 +157,7 @@ def fir(canvas: Canvas, u: float, v: float, size: float, color: Color, snowy: fl
             canvas.stroke([tip, inner], 0.07 * size, rgb("#f6faff"), snowy)
 
 
-def bush(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def bush(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A low heap of leaves, `size` frame heights wide, that stands at (u, v)."""
     shadow(canvas, u, v, size * 0.5, 0.2)
     discs = [(u + at * size * 0.36, v - size * (0.2 - 0.06 * abs(at)), size * rng.uniform(0.17, 0.23)) for at in (-0.9, -0.3, 0.3, 0.9)]
@@ -165,7 +165,7 @@ def bush(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color
 
 
 def tree_line(
-    rng: Rng, px: int, depth: float, count: int, size: float, codes: Sequence[str], haze: Color, share: float, horizon: float = HORIZON
+    rng: Rng, px: int, depth: Real, count: int, size: Real, codes: Sequence[str], haze: Color, share: Real, horizon: Real = HORIZON
 ) -> Layer:
     """A row of round trees far off, blended by `share` into the haze."""
     canvas = standing(px, depth, size * 1.4, horizon)
@@ -175,7 +175,7 @@ def tree_line(
     return canvas.layer(depth)
 
 
-def tufts(rng: Rng, px: int, color: Color, horizon: float = HORIZON, flowers: Sequence[str] = ()) -> Layer:
+def tufts(rng: Rng, px: int, color: Color, horizon: Real = HORIZON, flowers: Sequence[str] = ()) -> Layer:
     """Grass tufts close to the camera, left and right of the middle, some with a flower."""
     depth = 1.15
     canvas = standing(px, depth, 0.16, horizon, 3.6)
@@ -190,7 +190,7 @@ def tufts(rng: Rng, px: int, color: Color, horizon: float = HORIZON, flowers: Se
     return canvas.layer(depth)
 
 
-def flower(canvas: Canvas, u: float, v: float, size: float, color: Color, base: float) -> None:
+def flower(canvas: Canvas, u: Real, v: Real, size: Real, color: Color, base: Real) -> None:
     """A five-petalled flower on a stem down to v = base."""
     canvas.stroke([(u, v), (u, base)], size * 0.35, rgb("#3f9a3f"))
     for turn in np.arange(5) * (2 * np.pi / 5) - np.pi / 2:
@@ -198,7 +198,7 @@ def flower(canvas: Canvas, u: float, v: float, size: float, color: Color, base: 
     canvas.disc(u, v, size * 0.4, rgb("#ffd23f"))
 
 
-def stone(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def stone(canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A rounded boulder, `size` frame heights wide."""
     shadow(canvas, u, v, size * 0.55)
     canvas.puffs(
@@ -213,7 +213,7 @@ def stone(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None
     )
 
 
-def stars(rng: Rng, px: int, count: int, low: float, strength: float = 1.0, depth: float = 49.0) -> Layer:
+def stars(rng: Rng, px: int, count: int, low: Real, strength: Real = 1.0, depth: Real = 49.0) -> Layer:
     """Stars above v = low, few of them big; a wide backdrop of points soft enough to move without flicker."""
     canvas = Canvas(px, WIDE, low + TALL / 2, (0, (low - TALL / 2) / 2))
     for _ in range(count):
@@ -225,7 +225,7 @@ def stars(rng: Rng, px: int, count: int, low: float, strength: float = 1.0, dept
     return canvas.layer(depth)
 
 
-def rounded_peak(canvas: Canvas, u: float, base: float, half: float, height: float, color: Color, snow: Color | None, rng: Rng) -> None:
+def rounded_peak(canvas: Canvas, u: Real, base: Real, half: Real, height: Real, color: Color, snow: Color | None, rng: Rng) -> None:
     """A mountain with a lit left side, a shaded right side and a snow cap when `snow` is given."""
     top, bend = (u, base - height), rng.uniform(-0.12, 0.12) * half
     canvas.polygon([top, (u - half, base), (u + half, base)], lighten(color, 0.22), color)

@@ -3,13 +3,13 @@
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, pick, rgb, vary
+from kinema.world.places.brush import Canvas, Color, Real, Tile, darken, lighten, mix, pick, rgb, vary
 from kinema.world.places.scene import Scene
 
 Rng = np.random.Generator
 
 
-def blue_sky(rng: Rng, px: int, top: str = "#3d9bf0", low: str = "#cdeeff", horizon: float = m.HORIZON) -> list:
+def blue_sky(rng: Rng, px: int, top: str = "#3d9bf0", low: str = "#cdeeff", horizon: Real = m.HORIZON) -> list:
     """A clear sky, a sun somewhere and a few clouds."""
     tops = (vary(rng, rgb(top), 0.03), vary(rng, rgb(low), 0.015))
     sky = m.sky(px, [(-1.2, darken(tops[0], 0.12)), (-0.5, tops[0]), (horizon, tops[1])])
@@ -59,7 +59,7 @@ def tulip_tile(rng: Rng, px: int, codes: list[str]) -> Tile:
     return tile
 
 
-def windmill(canvas: Canvas, u: float, v: float, size: float, turn: float) -> None:
+def windmill(canvas: Canvas, u: Real, v: Real, size: Real, turn: Real) -> None:
     """A tower mill with four sails."""
     m.shadow(canvas, u, v, size * 0.28)
     canvas.polygon(
@@ -112,7 +112,7 @@ def forest_floor(rng: Rng, px: int, color: Color, spots: tuple[str, ...]) -> Til
     return tile
 
 
-def trunks(rng: Rng, px: int, depth: float, count: int, bark: Color, width: float) -> Canvas:
+def trunks(rng: Rng, px: int, depth: Real, count: int, bark: Color, width: Real) -> Canvas:
     """Tall stems that leave the frame at the top."""
     canvas = m.standing(px, depth, 1.3)
     base = m.foot(depth)
@@ -130,7 +130,7 @@ def trunks(rng: Rng, px: int, depth: float, count: int, bark: Color, width: floa
     return canvas
 
 
-def canopy(rng: Rng, canvas: Canvas, v: float, codes: tuple[str, ...], haze: Color, share: float) -> None:
+def canopy(rng: Rng, canvas: Canvas, v: Real, codes: tuple[str, ...], haze: Color, share: Real) -> None:
     """Leaves that hang in from above v."""
     for u in m.spread(rng, 11):
         m.crown(rng, canvas, u, v - 0.2 + rng.uniform(-0.05, 0.05), rng.uniform(0.55, 0.7), mix(pick(rng, codes), haze, share))
@@ -223,7 +223,7 @@ def draw_snow(rng: Rng, px: int) -> Scene:
     return Scene("snow", tuple(layers), tile.ground(haze, 3.0), m.HORIZON)
 
 
-def cactus(canvas: Canvas, u: float, v: float, size: float, color: Color, side: int) -> None:
+def cactus(canvas: Canvas, u: Real, v: Real, size: Real, color: Color, side: int) -> None:
     """A saguaro with two arms."""
     m.shadow(canvas, u, v, size * 0.25)
     for shift, width, tone in ((0.0, 0.17, darken(color, 0.25)), (-0.02, 0.12, color), (-0.045, 0.04, lighten(color, 0.35))):
@@ -257,7 +257,7 @@ def draw_desert(rng: Rng, px: int) -> Scene:
     return Scene("desert", tuple(layers), tile.ground(haze, 3.0), m.HORIZON)
 
 
-def volcano(rng: Rng, px: int, depth: float) -> Canvas:
+def volcano(rng: Rng, px: int, depth: Real) -> Canvas:
     """A cone with a glowing crater, streams of lava and smoke."""
     canvas = m.standing(px, depth, 1.0)
     u, base, height, half = rng.uniform(-0.35, 0.35), m.foot(depth), rng.uniform(0.25, 0.31), rng.uniform(0.55, 0.7)

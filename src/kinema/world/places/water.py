@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 
 from kinema.world.places import motifs as m
-from kinema.world.places.brush import Canvas, Color, Tile, darken, lighten, mix, noise_tile, pick, rgb, vary, wander
+from kinema.world.places.brush import Canvas, Color, Real, Tile, darken, lighten, mix, noise_tile, pick, rgb, vary, wander
 from kinema.world.places.nature import blue_sky
 from kinema.world.places.scene import Layer, Scene
 
 Rng = np.random.Generator
 
 
-def water_tile(rng: Rng, px: int, color: Color, crest: Color, strength: float = 0.6) -> Tile:
+def water_tile(rng: Rng, px: int, color: Color, crest: Color, strength: Real = 0.6) -> Tile:
     """Water with long soft ripples across."""
     tile = Tile(px, 4.0, color)
     tile.mottle(rng, (5, 3), darken(color, 0.25), 0.4)
@@ -23,7 +23,7 @@ def water_tile(rng: Rng, px: int, color: Color, crest: Color, strength: float = 
     return tile
 
 
-def palm(rng: Rng, canvas: Canvas, u: float, v: float, size: float, side: int) -> None:
+def palm(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, side: int) -> None:
     """A palm that leans to one side."""
     m.shadow(canvas, u, v, size * 0.2)
     bend = [(u + side * size * 0.26 * t * t, v - size * 0.8 * t) for t in np.linspace(0, 1, 9)]
@@ -60,10 +60,11 @@ def shore_tile(rng: Rng, px: int, sand: Color, shallow: Color, deep: Color) -> T
     tile.blend(lighten(shallow, 0.35), 0.45 * ripples)
     for start, width, strength in ((0.0, 0.13, 0.95), (0.45, 0.06, 0.6), (0.95, 0.06, 0.45)):
         tile.blend(rgb("#ffffff"), strength * np.clip((width - np.abs(beyond - start)) / 0.05 + 0.5, 0, 1))
+    tile.across(11.6, 12.4, sand, soft=0.5)  # meets its own beginning
     return tile
 
 
-def umbrella(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def umbrella(canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A striped beach umbrella."""
     m.shadow(canvas, u, v, size * 0.4)
     canvas.stroke([(u, v), (u, v - size * 0.7)], size * 0.04, rgb("#f5efe2"))
@@ -93,7 +94,7 @@ def draw_beach(rng: Rng, px: int) -> Scene:
     return Scene("beach", tuple(layers), tile.ground(mix(deep, rgb("#2f9ee0"), 0.5), 6.0), m.HORIZON)
 
 
-def island(rng: Rng, px: int, depth: float) -> Layer:
+def island(rng: Rng, px: int, depth: Real) -> Layer:
     """A small far island with palms."""
     canvas = m.standing(px, depth, 0.4)
     base, u = m.foot(depth), rng.uniform(0.35, 0.9) * rng.choice([-1, 1])
@@ -102,7 +103,7 @@ def island(rng: Rng, px: int, depth: float) -> Layer:
     return canvas.layer(depth)
 
 
-def sailboat(canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def sailboat(canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     canvas.polygon([(u, v - size), (u, v - size * 0.22), (u + size * 0.42, v - size * 0.22)], rgb("#ffffff"), rgb("#dfe9f5"))
     canvas.polygon(
         [(u - size * 0.04, v - size * 0.85), (u - size * 0.04, v - size * 0.22), (u - size * 0.3, v - size * 0.22)],
@@ -126,7 +127,7 @@ def draw_sea(rng: Rng, px: int) -> Scene:
     return Scene("sea", tuple(layers), tile.ground(mix(water, rgb("#8fd4f5"), 0.35), 3.0), m.HORIZON)
 
 
-def coral(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def coral(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A branching coral."""
     for angle in np.linspace(-2.5, -0.64, 5) + rng.uniform(-0.12, 0.12, 5):
         reach = size * rng.uniform(0.75, 1.0)
@@ -138,7 +139,7 @@ def coral(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Colo
         )
 
 
-def weed(rng: Rng, canvas: Canvas, u: float, v: float, size: float, color: Color) -> None:
+def weed(rng: Rng, canvas: Canvas, u: Real, v: Real, size: Real, color: Color) -> None:
     """A few waving blades of seaweed."""
     for shift in (-0.1, 0.0, 0.1):
         phase, tall = rng.uniform(0, 6), size * rng.uniform(0.7, 1.0)
