@@ -1,3 +1,69 @@
 """Kinema: large video generative models, every stage in one place."""
 
+import importlib
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinema.dit.model import DiTConfig
+    from kinema.pipelines.base import ModelConfig, Request, Result
+    from kinema.pipelines.text import TextToVideo
+    from kinema.text.encoder import TextConfig
+    from kinema.vae.model import VAEConfig
+
 __version__ = "0.1.0"
+__all__ = ["DiTConfig", "ModelConfig", "Request", "Result", "TextConfig", "TextToVideo", "VAEConfig", "__version__", "generate", "load"]
+
+HOMES = {
+    "DiTConfig": "kinema.dit.model",
+    "ModelConfig": "kinema.pipelines.base",
+    "Request": "kinema.pipelines.base",
+    "Result": "kinema.pipelines.base",
+    "TextConfig": "kinema.text.encoder",
+    "TextToVideo": "kinema.pipelines.text",
+    "VAEConfig": "kinema.vae.model",
+}
+"""Public name -> the module it comes from: torch is imported when one is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'kinema' has no attribute {name!r}")
+    return getattr(importlib.import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load(
+    model: str | None = None,
+    *,
+    weights: str | PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: bool = False,
+) -> "TextToVideo":
+    """A model ready to make videos.
+
+    model: name of a preset; None is mini, or what the folder of weights says.
+    weights: folder with the model's files; None is where the preset keeps them.
+    device: auto, cpu, cuda, cuda:1 ...; dtype: auto, bf16, fp16, fp32; offload: keep on the device only what works.
+    Raises InputError for unknown names, WeightsError where files are missing.
+    """
+    from kinema.pipelines.placement import Placement
+    from kinema.pipelines.store import choose_model
+    from kinema.pipelines.text import TextToVideo
+    from kinema.presets import MODELS
+
+    config, files = choose_model(MODELS, model, weights)
+    return TextToVideo(config, files, Placement.choose(device, dtype, offload))
+
+
+def generate(prompt: str, *, model: str | None = None, seed: int = 0, **options: Any) -> "Result":
+    """One video of a prompt: `kinema.generate("A cat walks on the grass.").frames` is uint8 [T H W 3].
+
+    options: fields of Request (frames, height, width, steps, guidance ...). To make several, `load` once.
+    """
+    pipeline = load(model)
+    return pipeline.generate(pipeline.config.request(prompt, seed=seed, **options))

@@ -1,0 +1,42 @@
+"""The command line: one subcommand a stage. It parses, builds, calls, prints.
+
+A command's file names its flags without importing torch, so that `--help` answers at once; what is heavy is imported by `run`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import kinema
+from kinema.cli import bench, evaluate, generate, models, train, world
+from kinema.cli.console import guarded
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": ("turn a prompt into a short video with the built-in model", generate.demo_flags),
+    "generate": ("turn prompts into videos, or saved latents into frames", generate.generate_flags),
+    "info": ("what a model, a checkpoint or a generated file holds", models.info_flags),
+    "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),
+    "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
+    "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
+    "train": ("run a training recipe", train.flags),
+    "evaluate": ("score a model", evaluate.flags),
+    "bench": ("how fast each part runs on this machine", bench.flags),
+}
+"""Name -> one line of help, and the function that adds its flags and sets `run`."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kinema", description=kinema.__doc__)
+    parser.add_argument("--version", action="version", version=f"kinema {kinema.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (summary, add_flags) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        add_flags(command)
+        command.add_argument("--debug", action="store_true", help="on an unexpected error, show where it came from")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 2 bad input, 1 any other failure, 130 interrupted."""
+    args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: args.run(args), debug=args.debug)

@@ -1,0 +1,133 @@
+"""`kinema demo` and `kinema generate`: prompts to videos, and saved latents to frames."""
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kinema
+from kinema.cli.console import ProgressBar, say, warn
+from kinema.cli.prompts import Row, read_prompts
+from kinema.errors import InputError
+
+if TYPE_CHECKING:
+    from kinema.pipelines.base import Request
+    from kinema.pipelines.text import TextToVideo
+
+DEMO_PROMPT = "A cat walks on the grass, cinematic style."
+SEED_RANGE = 2**31  # drawn seeds stay short enough to type
+BATCH_SEED = 0  # a list draws no random seed, so that it can go on where it stopped
+
+
+def demo_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", default=DEMO_PROMPT, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=42, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: %(default)s")
+    parser.set_defaults(run=run_demo)
+
+
+def generate_flags(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to make (one of these)").add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", metavar="TEXT", help="what the video shows")
+    what.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="a list: .txt, .csv with a prompt column, .jsonl; what is done is skipped"
+    )
+    what.add_argument("--from-latents", type=Path, metavar="FILE", help="decode latents that an earlier run saved")
+    request_flags(parser.add_argument_group("how"))
+    parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="folder for the files; default: %(default)s")
+    model_flags(parser.add_argument_group("which model, and where it runs"))
+    parser.set_defaults(run=run_generate)
+
+
+def request_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width in pixels, multiples of 16")
+    group.add_argument("--frames", type=int, metavar="N", help="1 + a multiple of 4; 1 makes a picture")
+    group.add_argument("--fps", type=int, metavar="N", help="frames a second of the file")
+    group.add_argument("--steps", type=int, metavar="N", help="denoising steps: more is slower and finer")
+    group.add_argument("--guidance", type=float, metavar="G", help="how closely to follow the prompt; 1 is off")
+    group.add_argument("--shift", type=float, metavar="S", help="how much of the schedule is spent at high noise")
+    group.add_argument("--sampler", metavar="NAME", help="euler, heun or the multistep one; `kinema info` lists them")
+    group.add_argument("--negative", metavar="TEXT", help="what to keep away from; for models with classifier-free guidance")
+    group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same bits; default: random, 0 with --prompts")
+    group.add_argument("--num-videos", type=int, default=1, metavar="N", help="videos a prompt, with seeds N, N + 1, ...; default: 1")
+
+
+def model_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", metavar="NAME", help="default: mini; `kinema info` lists them all")
+    group.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
+    group.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="auto: bf16 where the processor has it")
+    group.add_argument("--offload", action="store_true", help="keep on the device only what the stage at hand needs")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    pipeline = kinema.load()
+    request = pipeline.config.request(args.prompt, seed=args.seed)
+    make_videos(pipeline, [request], args.out)
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    if args.from_latents:
+        return decode_latents(args)
+    rows = read_prompts(args.prompts) if args.prompts else [Row(args.prompt)]
+    pipeline = kinema.load(args.preset or "mini", weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    if args.negative and pipeline.config.dit.guidance:
+        raise InputError(
+            f"negative={args.negative!r} has no effect on {pipeline.config.name}: its guidance is distilled into it; leave it out"
+        )
+    requests = [request for row in rows for request in requests_of(args, pipeline, row)]
+    if args.prompts:
+        make_batch(pipeline, requests, args.out)
+    else:
+        make_videos(pipeline, requests, args.out)
+    return None
+
+
+def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> list["Request"]:
+    """What one prompt asks for: its own seed, the flag's, or one drawn now."""
+    chosen = {name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative")}
+    height, width = args.size or (None, None)
+    seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))
+    request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, **chosen)
+    return request.variants(args.num_videos)
+
+
+def make_videos(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
+    """One file a request; its path goes to standard output."""
+    for request in requests:
+        with ProgressBar() as bar:
+            path = pipeline.generate_to(out, request, on_step=bar)
+        print(path, flush=True)
+
+
+def make_batch(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
+    """Like `make_videos`, but names tell what is done, so that a batch that was stopped goes on."""
+    named = [(pipeline.batch_stem(number, request), request) for number, request in enumerate(requests)]
+    waiting = [(stem, request) for stem, request in named if not is_done(out, stem)]
+    say(f"{len(named) - len(waiting)} of {len(named)} are done, {len(waiting)} to make")
+    if pipeline.placement.offload and waiting:
+        pipeline.prepare([request for _, request in waiting])
+    for number, (stem, request) in enumerate(waiting, 1):
+        say(f"[{number}/{len(waiting)}] {request.prompt}")
+        with ProgressBar() as bar:
+            path = pipeline.generate_to(out, request, stem, on_step=bar)
+        print(path, flush=True)
+
+
+def is_done(out: Path, stem: str) -> bool:
+    """The recipe is written last: where it is, all is."""
+    return (out / f"{stem}.json").is_file()
+
+
+def decode_latents(args: argparse.Namespace) -> None:
+    """Saved latents -> the file that their run would have written."""
+    from kinema.pipelines.files import load_latents, write_result
+
+    latents, recipe = load_latents(args.from_latents)
+    dtype = recipe["vae_dtype"] if args.dtype == "auto" else args.dtype
+    pipeline = kinema.load(args.preset or recipe["model"], weights=args.weights, device=args.device, dtype=dtype, offload=args.offload)
+    if pipeline.hashes.of("vae") != recipe["weights_sha256"]["vae"]:
+        warn("these latents were made with another VAE: the frames will look wrong; name its folder with --weights")
+    with ProgressBar() as bar:
+        result = pipeline.finish(latents, recipe, bar)
+    print(write_result(args.out, args.from_latents.stem, result))

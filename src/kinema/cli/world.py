@@ -1,0 +1,38 @@
+"""`kinema world build` and `kinema world sample`."""
+
+import argparse
+from pathlib import Path
+
+from kinema.cli.console import say
+from kinema.shapes import PixelShape
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    build = actions.add_parser("build", help="fetch the animated emoji and pack them, once")
+    build.add_argument(
+        "--pack", type=Path, metavar="FILE", help="where the pack goes; default: the cache folder ($KINEMA_CACHE or ~/.cache/kinema)"
+    )
+    build.add_argument("--tarballs", type=Path, metavar="DIR", help="folder with tarballs fetched before; default: within the cache folder")
+    build.set_defaults(run=run_build)
+    sample = actions.add_parser("sample", help="write one clip and its truth")
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same clip; default: %(default)s")
+    sample.add_argument("--frames", type=int, default=33, metavar="N", help="default: %(default)s")
+    sample.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="default: 256 256")
+    sample.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: %(default)s")
+    sample.set_defaults(run=run_sample)
+
+
+def run_build(args: argparse.Namespace) -> None:
+    from kinema.world.sprites import build_pack
+
+    print(build_pack(args.pack, args.tarballs))
+
+
+def run_sample(args: argparse.Namespace) -> None:
+    from kinema.world.render import sample
+
+    shape = PixelShape(args.frames, *args.size)
+    video, truth = sample(args.seed, args.out, shape.frames, shape.height, shape.width)
+    say(f"its truth: {truth}")
+    print(video)

@@ -1,0 +1,83 @@
+"""Everything needed to make a video again, as plain data: it goes into the file's metadata and lies beside it."""
+
+import hashlib
+import platform
+import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kinema
+from kinema.pipelines.base import ModelConfig, Request
+from kinema.pipelines.placement import Placement
+from kinema.pipelines.store import ModelFiles
+
+REPOSITORY = Path(kinema.__file__).parents[2]  # where the package runs from a checkout
+WEIGHT_ENDINGS = (".safetensors", ".pt")
+
+
+class Hashes:
+    """SHA-256 of a model's weights, reckoned while the model works: 26 GB take half a minute."""
+
+    def __init__(self, files: ModelFiles):
+        self.files = files
+
+    @cached_property
+    def pending(self) -> dict[str, Future[str]]:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        found = {name: pool.submit(sha256, getattr(self.files, name)) for name in ("dit", "vae")}
+        pool.shutdown(wait=False)
+        return found
+
+    def start(self) -> None:
+        _ = self.pending
+
+    def of(self, part: str) -> str:
+        return self.pending[part].result()
+
+    def wait(self) -> dict[str, str]:
+        return {name: future.result() for name, future in self.pending.items()}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the weights in a folder in the order of their names."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    parts = "".join(sha256(each) for each in sorted(path.iterdir()) if each.suffix in WEIGHT_ENDINGS)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def recipe_of(request: Request, config: ModelConfig, weights: dict[str, str], placement: Placement) -> dict[str, Any]:
+    """The same for the same video on the same machine: it holds no times and no names of folders."""
+    return {
+        "model": config.name,
+        "request": asdict(request),
+        "weights_sha256": weights,
+        **placement.names(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": commit(),
+        "config": asdict(config),
+    }
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "transformers", "av")
+    return {"kinema": kinema.__version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def commit() -> str | None:
+    """The commit that the package runs from, marked where files differ from it; None outside a checkout."""
+    if not (REPOSITORY / ".git").exists():
+        return None
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

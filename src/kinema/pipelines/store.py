@@ -1,0 +1,125 @@
+"""Where the files of a model lie: a folder of ours, the published tree, or a diffusers folder.
+
+A folder of ours holds `model.json` (the whole ModelConfig), `dit.safetensors` and `vae.safetensors`.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kinema.dit.model import DiTConfig
+from kinema.errors import InputError, WeightsError
+from kinema.pipelines.base import Defaults, ModelConfig
+from kinema.pipelines.files import new_file, write_json
+from kinema.text.encoder import TextConfig
+from kinema.vae.model import VAEConfig
+
+CONFIG_FILE = "model.json"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+TREE = """{folder}/
+├── hunyuan-video-t2v-720p/
+│   ├── transformers/mp_rank_00_model_states.pt
+│   └── vae/pytorch_model.pt
+├── text_encoder/      the language model of llava-llama-3-8b-v1_1: config.json, tokenizer.json, *.safetensors
+└── text_encoder_2/    clip-vit-large-patch14: config.json, tokenizer.json, model.safetensors"""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The parts of one model on disk."""
+
+    dit: Path
+    vae: Path
+    text: Path | None = None  # folder that holds text_encoder and text_encoder_2; None: SmolLM2, which is found by itself
+    load_key: str | None = None  # which weights of a published .pt: module or ema
+
+
+OURS = ("dit.safetensors", "vae.safetensors")
+PUBLISHED = ("hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt", "hunyuan-video-t2v-720p/vae/pytorch_model.pt")
+DIFFUSERS = ("transformer", "vae")
+
+
+def save_model(folder: Path, config: ModelConfig, dit: dict[str, Tensor], vae: dict[str, Tensor]) -> None:
+    """Write a folder of ours; the tensors are kept in the dtype they have."""
+    for name, state in zip(OURS, (dit, vae), strict=True):
+        with new_file(folder / name) as draft:
+            save_file({key: tensor.contiguous() for key, tensor in state.items()}, draft)
+    write_json(folder / CONFIG_FILE, asdict(config))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The ModelConfig of a folder of ours.
+
+    Raises WeightsError where it is missing or was written by another version.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        parts = {"dit": DiTConfig, "vae": VAEConfig, "text": TextConfig, "defaults": Defaults}
+        return ModelConfig(name=fields["name"], **{name: kind(**with_tuples(fields[name])) for name, kind in parts.items()})
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} does not exist: give a folder that `save_model` wrote") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): it is damaged, or of another version of Kinema") from error
+
+
+def with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists only; a config's sequences are tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def find_files(config: ModelConfig, folder: Path) -> ModelFiles:
+    """The parts of a model in `folder`, which has our layout, the published one, or that of diffusers.
+
+    Raises WeightsError that names what is missing and where to put it.
+    """
+    layouts = [(folder / dit, folder / vae) for dit, vae in (OURS, PUBLISHED, DIFFUSERS)]
+    dit, vae = next((pair for pair in layouts if pair[0].exists()), layouts[0 if config.text.kind == "smollm2" else 1])
+    text = [folder / "text_encoder", folder / "text_encoder_2"] if config.text.kind == "hunyuan" else []
+    missing = [str(path) for path in (dit, vae, *text) if not path.exists()]
+    if missing:
+        raise WeightsError(f"the weights of {config.name} are not there: {', '.join(missing)} missing{advice(config, folder)}")
+    return ModelFiles(dit, vae, folder if text else None)
+
+
+def choose_model(
+    presets: Mapping[str, Callable[[], ModelConfig]], name: str | None, weights: str | PathLike[str] | None
+) -> tuple[ModelConfig, ModelFiles]:
+    """The config and files of a preset, or of a folder that brings its own config.
+
+    name: of a preset; None is what the folder says, or mini.
+    Raises InputError where the name is unknown or is not the folder's, WeightsError where files are missing.
+    """
+    folder = Path(weights) if weights is not None else None
+    if folder and (folder / CONFIG_FILE).exists():
+        config = read_config(folder)
+        if name not in (None, config.name):
+            raise InputError(f"preset={name!r} is not what lies in {folder}, which is {config.name!r}: leave one of the two out")
+        return config, find_files(config, folder)
+    name = name or "mini"
+    if name not in presets:
+        raise InputError(f"preset={name!r} is not known: use one of {', '.join(presets)}, or name a model's folder with --weights")
+    config = presets[name]()
+    return config, find_files(config, folder or default_folder(config))
+
+
+def default_folder(config: ModelConfig) -> Path:
+    """Where a preset keeps its files: ours within the package, the published ones in $MODEL_BASE or ./ckpts."""
+    return PRETRAINED / config.name if config.text.kind == "smollm2" else Path(os.environ.get("MODEL_BASE", "ckpts"))
+
+
+def advice(config: ModelConfig, folder: Path) -> str:
+    """What to do about missing files."""
+    if config.text.kind != "hunyuan":
+        return "; give the folder of a whole model"
+    tree = TREE.format(folder=folder)
+    return f". Put the published files so:\n{tree}\nMeanwhile the built-in model needs no download: kinema demo, or --model mini"

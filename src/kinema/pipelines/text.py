@@ -1,0 +1,196 @@
+"""Text to video: read the prompt, denoise, keep the latents, decode, write.
+
+Noise is drawn on the CPU in float32 from the request's own seed, so that it does not depend on the device, the dtype, or on what
+else is made in the same run.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from kinema.dit.model import DiT
+from kinema.flow.guidance import classifier_free, embedded_guidance
+from kinema.flow.samplers import SAMPLERS, Velocity
+from kinema.flow.sigmas import schedule
+from kinema.media.frames import to_uint8
+from kinema.pipelines.base import ModelConfig, OnStep, Request, Result
+from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
+from kinema.pipelines.placement import Placement
+from kinema.pipelines.recipe import Hashes, recipe_of
+from kinema.pipelines.store import ModelFiles
+from kinema.text.encoder import TextEncoder, TextStates, load_text_encoder
+from kinema.vae.model import CausalVAE
+from kinema.vae.streaming import decode_stream
+from kinema.vae.tiling import decode_tiled
+from kinema.weights import load_dit, load_vae
+
+
+def ignore_step(stage: str, done: int, total: int) -> None:
+    """For callers that do not want to know."""
+
+
+def draw_noise(request: Request, channels: int) -> Float[Tensor, "1 C t h w"]:
+    """Where sampling starts: a pure function of seed and shape."""
+    latent = request.shape.latent
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    return torch.randn((1, channels, latent.t, latent.h, latent.w), generator=generator)
+
+
+class Clock:
+    """Adds up seconds a stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
+
+
+def texts_of(request: Request) -> tuple[str, ...]:
+    """What the model reads."""
+    return (request.prompt, request.negative) if request.guidance > 1 else (request.prompt,)
+
+
+def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, "1"] | None) -> Velocity:
+    """The model with one trimmed text, as a velocity of latents [1 C t h w] alone."""
+
+    def velocity(x: Float[Tensor, "1 C t h w"], sigma: float) -> Float[Tensor, "1 C t h w"]:
+        time = torch.tensor([1000 * sigma], device=x.device)
+        return dit(x.to(states.states.dtype), time, states.states, None, states.pooled, embedded)
+
+    return velocity
+
+
+class TextToVideo:
+    """A model ready to make videos; its parts are loaded when they are first needed.
+
+    The same request on the same machine gives the same bits, whatever was made before it.
+    """
+
+    def __init__(self, config: ModelConfig, files: ModelFiles, placement: Placement):
+        self.config, self.files, self.placement = config, files, placement
+        self.states: dict[str, TextStates] = {}
+        self.hashes = Hashes(files)
+        self.clock = Clock()
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        with self.clock("load text"):
+            return load_text_encoder(self.config.text, self.files.text, self.placement.device, self.placement.text_dtype)
+
+    @cached_property
+    def dit(self) -> DiT:
+        with self.clock("load dit"):
+            return load_dit(self.files.dit, self.config.dit, self.files.load_key).to(self.home, self.placement.dtype)
+
+    @cached_property
+    def vae(self) -> CausalVAE:
+        with self.clock("load vae"):
+            vae = load_vae(self.files.vae, self.config.vae)
+            return vae.to(self.home, self.placement.vae_dtype, memory_format=torch.channels_last_3d)
+
+    @property
+    def home(self) -> torch.device:
+        """Where a part lies while it does not work."""
+        return torch.device("cpu") if self.placement.offload else self.placement.device
+
+    @contextmanager
+    def at_work(self, part: nn.Module) -> Iterator[None]:
+        """On the device while the block runs."""
+        part.to(self.placement.device)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            part.to(self.home)
+
+    def generate(self, request: Request, on_step: OnStep = ignore_step) -> Result:
+        """Make one video."""
+        self.clock = Clock()
+        return self.finish(self.sample(request, on_step), self.recipe(request), on_step)
+
+    def generate_to(self, folder: Path, request: Request, stem: str | None = None, on_step: OnStep = ignore_step) -> Path:
+        """Make one video and write it; its latents are on disk before decoding begins. Returns the path of the video or picture.
+
+        stem: file name without its ending; None gives it one that nothing else has.
+        Raises OutputError where it cannot be written; a folder that cannot be is told before the work begins.
+        """
+        make_folder(folder)
+        self.clock, stem = Clock(), stem or fresh_stem(request)
+        latents, recipe = self.sample(request, on_step), self.recipe(request)
+        save_latents(folder / LATENTS_FOLDER / f"{stem}.safetensors", latents, recipe)
+        return write_result(folder, stem, self.finish(latents, recipe, on_step))
+
+    def batch_stem(self, number: int, request: Request) -> str:
+        """A file name that this model and request always get, so that a batch finds what it has made."""
+        identity = {"model": self.config.name, "dit": str(self.files.dit), "request": asdict(request)}
+        return f"{number:04}_{slug(request.prompt)}_seed{request.seed}_{digest(identity)}"
+
+    def recipe(self, request: Request) -> dict[str, Any]:
+        return recipe_of(request, self.config, self.hashes.wait(), self.placement)
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
+        known, encoder = self.states, self.encoder
+        wanted = dict.fromkeys(text for request in requests for text in texts_of(request))
+        with self.clock("text"):
+            self.states = {text: known.get(text) or encoder.encode([text]).trim() for text in wanted}
+        if self.placement.offload:
+            self.__dict__.pop("encoder", None)
+
+    def sample(self, request: Request, on_step: OnStep = ignore_step) -> Float[Tensor, "C t h w"]:
+        """Denoise: float32 latents on the CPU, scaled as the DiT sees them."""
+        self.hashes.start()
+        if not self.states.keys() >= set(texts_of(request)):
+            self.prepare([request])
+        dit = self.dit
+        noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
+        on_step("denoise", 0, request.steps)
+        with self.clock("denoise"), self.at_work(dit):
+            velocity = self.velocity(request)
+            sigmas = schedule(request.steps, request.shift)
+            latents = SAMPLERS[request.sampler](velocity, noise, sigmas, lambda done, _: on_step("denoise", done, request.steps))
+        return latents[0].float().cpu()
+
+    def velocity(self, request: Request) -> Velocity:
+        """The model bound to the request's texts, guided as the request says."""
+        device, dtype = self.placement.device, self.placement.dtype
+        scale = request.embedded_guidance
+        embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
+        velocities = [bind(self.dit, self.states[text].to(device, dtype), embedded) for text in texts_of(request)]
+        return velocities[0] if len(velocities) == 1 else classifier_free(velocities[1], velocities[0], request.guidance)
+
+    def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:
+        """Decode latents that `recipe` made."""
+        return Result(frames=self.decode(latents, on_step), latents=latents, recipe=recipe, timings=self.clock.seconds)
+
+    def decode(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> UInt8[Tensor, "T H W 3"]:
+        """Frames of latents: streamed where the VAE can, otherwise whole or in tiles."""
+        vae = self.vae
+        on_step("decode", 0, latents.shape[1])
+        with self.clock("decode"), self.at_work(vae):
+            scaled = (latents[None] / self.config.vae.scaling_factor).to(self.placement.device, self.placement.vae_dtype)
+            frames = []
+            for part in self.decoded(scaled):
+                frames.append(to_uint8(part[0]).cpu())
+                on_step("decode", min(len(frames), latents.shape[1]), latents.shape[1])
+        return torch.cat(frames)
+
+    def decoded(self, latents: Float[Tensor, "1 C t h w"]) -> Iterator[Float[Tensor, "1 3 _ H W"]]:
+        if self.config.vae.streams:
+            yield from decode_stream(self.vae, [latents])
+        else:
+            yield decode_tiled(self.vae, latents) if self.placement.tile else self.vae.decode(latents)
