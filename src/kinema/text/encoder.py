@@ -7,7 +7,7 @@ Source: HunyuanVideo (arXiv 2412.03603), section 4.3: a decoder-only language mo
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -61,6 +61,7 @@ class TextStates:
         return TextStates(self.states.to(device, dtype), self.mask.to(device), self.pooled.to(device, dtype))
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Whatever reads prompts: padding never changes a real token's state."""
 
