@@ -173,8 +173,9 @@ def apply_light(frames: Float[Tensor, "F 3 H W"], name: str) -> Float[Tensor, "F
     if name == "daylight":
         return frames
     matrix, lift, falloff = _grade(name, *frames.shape[-2:], str(frames.device))
-    graded = (torch.matmul(matrix, frames.flatten(2)).view_as(frames) + lift) * falloff
-    graded = graded.clamp(0, 1)
+    graded = torch.matmul(matrix, frames.flatten(2)).view_as(frames)
+    graded.add_(lift).mul_(falloff).clamp_(0, 1)
     if light.contrast:
-        graded = graded + light.contrast * (graded - 0.5) * graded * (1 - graded) * 2
+        bend = (graded - 0.5).mul_(graded).mul_(1 - graded)
+        graded.add_(bend, alpha=2 * light.contrast)
     return graded

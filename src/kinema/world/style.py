@@ -25,11 +25,21 @@ def luma(frames: Frames) -> Float[Tensor, "F 1 H W"]:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def blur(images: Float[Tensor, "F c H W"], radius: int) -> Float[Tensor, "F c H W"]:
-    """Two box filters of side 2 radius + 1: close to a Gaussian and fast."""
-    for _ in range(2):
-        images = F.avg_pool2d(F.pad(images, (radius,) * 4, mode="replicate"), 2 * radius + 1, stride=1)
+def box(images: Float[Tensor, "F c H W"], side: int) -> Float[Tensor, "F c h w"]:
+    """Means over windows of side x side pixels, only where these lie inside: sums of shifted pictures, faster than pooling on a CPU."""
+    for axis in (-1, -2):
+        length = images.shape[axis] - side + 1
+        total = images.narrow(axis, 0, length).clone()
+        for shift in range(1, side):
+            total.add_(images.narrow(axis, shift, length))
+        images = total.div_(side)
     return images
+
+
+def blur(images: Float[Tensor, "F c H W"], radius: int) -> Float[Tensor, "F c H W"]:
+    """A box filter of side 2 radius + 1, twice: close to a Gaussian and fast."""
+    padded = F.pad(images, (2 * radius,) * 4, mode="replicate")
+    return box(box(padded, 2 * radius + 1), 2 * radius + 1)
 
 
 def render(frames: Frames) -> Frames:
@@ -55,21 +65,20 @@ def black_and_white(frames: Frames) -> Frames:
     return gray.clamp(0, 1).expand_as(frames).contiguous()
 
 
+def contours(frames: Frames) -> Float[Tensor, "F 1 H W"]:
+    """How much a pixel differs from those to its right and below, in the channel that differs most; 0 at the last row and column."""
+    soft = blur(frames, 1)
+    across, down = soft[..., :-1, 1:] - soft[..., :-1, :-1], soft[..., 1:, :-1] - soft[..., :-1, :-1]
+    return F.pad(across.abs().amax(1, True) + down.abs().amax(1, True), (0, 1, 0, 1))
+
+
 def sketch(frames: Frames) -> Frames:
-    """Pencil on paper: dark lines where brightness changes, light tones elsewhere."""
-    radius = max(1, round(frames.shape[-2] / 64))
+    """Pencil on paper: dark lines where brightness or colour changes, light tones elsewhere."""
     gray = luma(frames)
-    light = 1 - blur(1 - gray, radius)
-    lines = (gray / light.clamp(min=0.04)).clamp(0, 1)
-    colors = blur(frames, 1)
-    edges = (colors[..., 1:, :-1] - colors[..., :-1, :-1]).abs().amax(1, True) + (colors[..., :-1, 1:] - colors[..., :-1, :-1]).abs().amax(
-        1, True
-    )
-    lines = lines.clone()
-    lines[..., :-1, :-1] -= (2.2 * edges - 0.12).clamp(0, 0.75)
-    tone = (0.72 + 0.28 * gray) * lines.clamp(0.08, 1)
+    around = blur(gray, max(1, round(frames.shape[-2] / 64)))
+    lines = (gray / around.clamp(min=0.04)).clamp(0, 1) - (2.2 * contours(frames) - 0.12).clamp(0, 0.75)
     paper = torch.tensor([0.985, 0.97, 0.935], device=frames.device, dtype=frames.dtype)[None, :, None, None]
-    return tone * paper
+    return (0.72 + 0.28 * gray) * lines.clamp(0.08, 1) * paper
 
 
 def smoothed(frames: Frames, radius: int) -> Frames:
@@ -77,22 +86,15 @@ def smoothed(frames: Frames, radius: int) -> Frames:
 
     Source: Kuwahara et al. 1976.
     """
-    side = radius + 1
     padded = F.pad(frames, (radius,) * 4, mode="replicate")
-    mean = F.avg_pool2d(padded, side, stride=1)
-    gray = luma(padded)
-    spread = F.avg_pool2d(gray * gray, side, stride=1) - F.avg_pool2d(gray, side, stride=1) ** 2
+    means = box(torch.cat([padded, luma(padded) ** 2], 1), radius + 1)
+    colors, unrest = means[:, :3], means[:, 3:] - luma(means[:, :3]) ** 2
     height, width = frames.shape[-2:]
-    best, calm = None, None
-    for top in (0, radius):
-        for left in (0, radius):
-            window = (..., slice(top, top + height), slice(left, left + width))
-            if best is None or calm is None:
-                best, calm = mean[window], spread[window]
-            else:
-                better = spread[window] < calm
-                best, calm = torch.where(better, mean[window], best), torch.minimum(calm, spread[window])
-    assert best is not None
+    windows = [(..., slice(top, top + height), slice(left, left + width)) for top in (0, radius) for left in (0, radius)]
+    best, calm = colors[windows[0]], unrest[windows[0]]
+    for window in windows[1:]:
+        best = torch.where(unrest[window] < calm, colors[window], best)
+        calm = torch.minimum(calm, unrest[window])
     return best
 
 

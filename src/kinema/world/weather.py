@@ -74,10 +74,10 @@ def rain(frames: int, height: int, width: int, rng: np.random.Generator, device:
     """Slanted streaks under a grey-blue veil."""
     aspect = width / height
     u, v, _ = fall(rng, frames, aspect, 46, (1.5, 2.3), 0.12, 0.0)
-    along = np.linspace(-0.03, 0.03, 5)
+    along = np.linspace(-0.026, 0.026, 3)
     u, v = (np.concatenate([base + slope * a for a in along], 1) for base, slope in ((u, 0.12), (v, 1.0)))
     size = np.ones_like(u)
-    streaks = (0.75 * splat((u, v, 0.0035 * size, 0.011 * size), height, width, device)).clamp(0, 0.75)
+    streaks = (0.75 * splat((u, v, 0.0035 * size, 0.013 * size), height, width, device)).clamp(0, 0.75)
     veil = torch.full((frames, height, width), 0.14, device=device)
     return over(tinted(streaks, (0.85, 0.92, 1.0)), tinted(veil, (0.35, 0.42, 0.52)))
 
@@ -111,8 +111,10 @@ def flutter(codes: tuple[tuple[float, float, float], ...], size: float, count: i
         for color in codes:
             u, v, turn = fall(rng, frames, width / height, count, (0.16, 0.34), 0.3, 0.05)
             half_u, half_v = size * (0.45 + 0.55 * np.abs(np.cos(turn))), size * (0.45 + 0.55 * np.abs(np.sin(0.8 * turn)))
-            alpha = (2.2 * splat((u, v, half_u, half_v), height, width, device) - 0.35).clamp(0, 0.96)
-            picture = over(tinted(alpha, color), picture)
+            alpha = splat((u, v, half_u, half_v), height, width, device).mul_(2.2).sub_(0.35).clamp_(0, 0.96)
+            picture.mul_((1 - alpha)[:, None])
+            for channel, share in enumerate((*color, 1.0)):
+                picture[:, channel].add_(alpha, alpha=share)
         return picture
 
     return overlay

@@ -241,7 +241,8 @@ class Canvas:
         top, bottom, left, right = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
         texture = np.ascontiguousarray(self.pixels[:, top:bottom, left:right])
         center = self.left + (left + right) / 2 / self.px, self.top + (top + bottom) / 2 / self.px
-        return Layer(depth, torch.from_numpy(texture), (right - left) / self.px, (bottom - top) / self.px, center)
+        center = float(center[0]), float(center[1])
+        return Layer(float(depth), torch.from_numpy(texture), (right - left) / self.px, (bottom - top) / self.px, center)
 
 
 def noise_tile(rng: np.random.Generator, rows: int, columns: int, cells: tuple[int, int]) -> np.ndarray:
@@ -332,4 +333,4 @@ class Tile:
 
     def ground(self, haze: Color, haze_start: Real) -> Ground:
         texture = torch.from_numpy(self.pixels.clip(0, 1))
-        return Ground(texture, self.units, (float(haze[0]), float(haze[1]), float(haze[2])), haze_start)
+        return Ground(texture, float(self.units), (float(haze[0]), float(haze[1]), float(haze[2])), float(haze_start))

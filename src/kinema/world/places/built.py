@@ -269,7 +269,7 @@ def draw_castle(rng: Rng, px: int) -> Scene:
     roof = pick(rng, ("#4f7be0", "#8a5be0", "#e0507a", "#3aa0b8"))
     castle(rng, keep, u, base, vary(rng, rgb("#cfc8dc"), 0.02), roof)
     for at in m.spread(rng, 8):
-        if abs(at - u) > 0.62:
+        if abs(float(at - u)) > 0.62:
             m.tree(rng, keep, at, base, rng.uniform(0.2, 0.3), pick(rng, m.LEAF_GREENS))
     tile = grass_tile(rng, px, color, 12)
     layers = [
