@@ -1,11 +1,14 @@
 """World clips into shards, by as many processes as there are cores.
 
-A clip is a pure function of its seed, so shard k of a run holds seeds first + k * per_shard ... whoever renders it, and a
-run that was killed goes on with the shards that are missing.
+A clip is a pure function of its seed. Each process takes the seeds whose first subject is its own, so that between them they
+decode every subject once; a run that was killed goes on with the shards that are missing.
 """
 
 import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import torch
 from kinema.data.shards import write_shard
 from kinema.world import captions
 from kinema.world.render import render
-from kinema.world.spec import sample_spec
+from kinema.world.spec import ClipSpec, sample_spec
 from kinema.world.sprites import SpritePack
 
 CAPTIONS_A_CLIP = 2
@@ -35,46 +38,53 @@ class RenderJob:
     split: str = "train"
     workers: int = 2
 
-    def seeds(self, shard: int) -> range:
-        start = self.first_seed + shard * self.per_shard
-        return range(start, min(start + self.per_shard, self.first_seed + self.clips))
+    ahead: int = 0  # pause while so many shards lie in `out` unread; 0: never (a reader that consumes them sets the pace)
 
-    def path(self, shard: int) -> Path:
-        return self.out / f"clips-{self.height}x{self.width}x{self.frames}-{self.seeds(shard).start:08d}.safetensors"
-
-    @property
-    def shards(self) -> int:
-        return -(-self.clips // self.per_shard)
+    def path(self, part: int, shard: int) -> Path:
+        return self.out / f"clips-{self.height}x{self.width}x{self.frames}-{part:02d}of{self.workers:02d}-{shard:06d}.safetensors"
 
 
-def render_shard(job: RenderJob, shard: int, pack: SpritePack) -> None:
-    """Render the clips of one shard: uint8 frames [n T 3 H W] and a row of truth and training texts each."""
-    clips, rows = [], []
-    for seed in job.seeds(shard):
+def specs_of_part(job: RenderJob, part: int, pack: SpritePack) -> Iterator[ClipSpec]:
+    """The specs whose first subject belongs to process `part`."""
+    for seed in range(job.first_seed, job.first_seed + job.clips):
         spec = sample_spec(seed, pack.subjects, job.frames, job.height, job.width, split=job.split)
+        if pack.index(spec.subjects[0]) % job.workers == part:
+            yield spec
+
+
+def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack) -> None:
+    """Render the clips of one shard: uint8 frames [n T 3 H W] and a row of seed and training texts each."""
+    clips, rows = [], []
+    for spec in specs:
+        rng = np.random.default_rng([spec.seed, 7])
         caption = captions.describe(spec, pack.subjects)
-        rng = np.random.default_rng([seed, 7])
         texts = [captions.training_text(caption, rng) for _ in range(CAPTIONS_A_CLIP - 1)] + [
             captions.user_prompt(spec, pack.subjects, rng)
         ]
         clips.append(render(spec, pack).frames)
-        rows.append({"seed": seed, "texts": texts})
-    write_shard(job.path(shard), {"frames": torch.stack(clips)}, rows)
+        rows.append({"seed": spec.seed, "texts": texts})
+    write_shard(path, {"frames": torch.stack(clips)}, rows)
 
 
-def render_part(job: RenderJob, first: int) -> None:
-    """One process's share: every `workers`-th shard; those that exist already are skipped."""
+def render_part(job: RenderJob, part: int) -> None:
+    """One process's share, shard by shard; those that exist already are skipped."""
     torch.set_num_threads(1)
     pack = SpritePack.open(job.pack)
-    for shard in range(first, job.shards, job.workers):
-        if not job.path(shard).exists():
-            render_shard(job, shard, pack)
+    specs = specs_of_part(job, part, pack)
+    for shard in count():
+        batch = list(islice(specs, job.per_shard))
+        if not batch:
+            return
+        while job.ahead and len(list(job.out.glob("*.safetensors"))) >= job.ahead:
+            time.sleep(0.5)
+        if not job.path(part, shard).exists():
+            render_shard(job.path(part, shard), batch, pack)
 
 
 def render_world(job: RenderJob) -> None:
     """Render the whole job with `job.workers` processes; raises RuntimeError if any of them failed."""
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=render_part, args=(job, first)) for first in range(job.workers)]
+    workers = [spawn.Process(target=render_part, args=(job, part)) for part in range(job.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -6,11 +6,12 @@ fills in what is given (HunyuanVideo's token replacement), and the loss leaves t
 Source: HunyuanVideo (arXiv 2412.03603, §4.3-4.5); Esser et al. 2024 (arXiv 2403.03206).
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kinema.data.pool import Pool
@@ -52,33 +53,33 @@ class VideoTraining:
         self.pool.wait(min(self.task.start_samples, self.task.capacity))
 
     def refresh(self, step: int) -> None:
-        if step % self.task.refresh_every == 0:
-            self.pool.refresh(limit=None if step == 0 else 8)
+        if step % self.task.refresh_every == 0 and self.pool.refresh(limit=None if step == 0 else 8) + (step == 0):
+            self.by_length = TextLengths.of(self.pool.tensors["text_lengths"][: len(self.pool)])
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        sample = self.pool.draw(self.task.batch, generator)
-        data = sample[self.latents].float()
-        text, mask, pooled = self.condition(sample, generator)
+        data, text, pooled = self.draw(generator)
         noise = torch.randn(data.shape, device=self.device, generator=generator)
         sigma = training_sigmas(len(data), self.task.shift, generator)
         clean = clean_frames(len(data), data.shape[2], self.task.clean_share, generator)
         noisy = torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma))
+        torch._dynamo.maybe_mark_dynamic(text, 1)
         with torch.autocast(data.device.type, torch.bfloat16):
-            velocity = self.forward(noisy, 1000 * sigma, text, mask, pooled, given=clean)
+            velocity = self.forward(noisy, 1000 * sigma, text, None, pooled, given=clean)
         error = (velocity.float() - velocity_target(data, noise)).square().mean((1, 3, 4))
         each = (error * ~clean).sum(1) / (~clean).sum(1)
         return each.mean(), by_sigma(each, sigma)
 
-    def condition(self, sample: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """One of each sample's texts, or the empty one: states [B L d], mask [B L], pooled [B p]."""
-        rows = torch.arange(self.task.batch, device=self.device)
-        pick = torch.randint(sample["text"].shape[1], (self.task.batch,), device=self.device, generator=generator)
-        drop = torch.rand(self.task.batch, device=self.device, generator=generator) < self.task.text_dropout
-        text, lengths, pooled = (
-            torch.where(drop.view(-1, *[1] * (self.null[name].ndim - 1)), self.null[name], sample[name][rows, pick])
-            for name in ("text", "text_lengths", "pooled")
-        )
-        return text, torch.arange(text.shape[1], device=self.device) < lengths[:, None], pooled
+    def draw(self, generator: torch.Generator) -> tuple[Float[Tensor, "B C t h w"], Float[Tensor, "B L d"], Float[Tensor, "B p"]]:
+        """Latents, text states and pooled vectors of a batch whose texts all have L tokens: no padding, so no mask.
+
+        Dropped texts become the empty prompt's state, repeated L times.
+        """
+        rows, texts, length = self.by_length.draw(self.task.batch, generator)
+        tensors = self.pool.tensors
+        dropped = torch.rand(self.task.batch, device=self.device, generator=generator) < self.task.text_dropout
+        text = torch.where(dropped[:, None, None], self.null["text"][:, :1], tensors["text"][rows, texts, :length])
+        pooled = torch.where(dropped[:, None], self.null["pooled"], tensors["pooled"][rows, texts])
+        return tensors[self.latents][rows].float(), text, pooled
 
     def export(self, weights: dict[str, Tensor], folder: Path) -> None:
         """Write the averaged weights: dit.safetensors in bfloat16."""
@@ -87,6 +88,29 @@ class VideoTraining:
         partial = folder / "dit.part"
         save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, partial)
         partial.replace(folder / "dit.safetensors")
+
+
+class TextLengths:
+    """Which texts of a pool have how many tokens."""
+
+    def __init__(self, order: Int[Tensor, "n"], starts: list[int], texts: int):
+        self.order, self.starts, self.texts = order, starts, texts
+
+    @classmethod
+    def of(cls, lengths: Int[Tensor, "n k"]) -> "TextLengths":
+        """lengths: tokens of each of the k texts of n samples."""
+        order = lengths.flatten().argsort(stable=True)
+        starts = torch.bincount(lengths.flatten()).cumsum(0).tolist()
+        return cls(order, [0, *starts], lengths.shape[1])
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], int]:
+        """Rows and texts of one length, and that length; a length comes up as often as it has texts."""
+        device = self.order.device
+        anchor = int(torch.randint(len(self.order), (), generator=generator, device=device))
+        length = bisect_right(self.starts, anchor) - 1
+        low, high = self.starts[length], self.starts[length + 1]
+        chosen = self.order[torch.randint(low, high, (batch,), generator=generator, device=device)]
+        return chosen // self.texts, chosen % self.texts, length
 
 
 def clean_frames(batch: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "B t"]:
