@@ -1,0 +1,78 @@
+"""`kinema bench`: how fast each part runs here, by itself or beside diffusers."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinema.cli.console import say, warn
+from kinema.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from kinema.evaluate.bench.cases import Subject
+    from kinema.evaluate.bench.measure import Row
+    from kinema.pipelines.placement import Placement
+
+PARTS = ("dit", "vae", "text", "end-to-end")
+PAGE_WIDTH = 140  # of the table where it goes to a file
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all of them")
+    parser.add_argument("--against", choices=("diffusers",), help="time the same weights and inputs there too, in turn, and print ratios")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    parser.add_argument("--preset", default="mini", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
+    parser.add_argument("--dtype", nargs="+", choices=("bf16", "fp16", "fp32"), help="default: fp32, and bf16 where the processor has it")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="time each case so many times, or more; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="... and for so long, or longer; default: %(default)s")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        raise InputError(f"part={unknown[0]!r} is not known: use {', '.join(PARTS)}")
+    if args.rounds < 1:
+        raise InputError(f"rounds={args.rounds} must be 1 or more")
+    from rich.console import Console
+
+    from kinema.evaluate.bench.report import table_of
+    from kinema.evaluate.bench.run import bench
+    from kinema.pipelines.files import write_json
+
+    report = bench(find(args), args.parts or PARTS, places(args), bool(args.against), args.rounds, args.seconds, tell)
+    console = Console()
+    Console(width=None if console.is_terminal else PAGE_WIDTH).print(table_of(report))
+    for note in report.notes:
+        warn(note)
+    if args.json:
+        write_json(args.json, report.as_json())
+        print(args.json)
+
+
+def places(args: argparse.Namespace) -> "list[Placement]":
+    """One for each number format; by default the fastest here, and fp32."""
+    from kinema.pipelines.placement import Placement
+
+    wanted = args.dtype or ("auto", "fp32")
+    return list(dict.fromkeys(Placement.choose(args.device, dtype) for dtype in wanted))
+
+
+def find(args: argparse.Namespace) -> "Subject":
+    """The model to measure; where its weights are absent, and none were named, it is measured without."""
+    import kinema
+    from kinema.evaluate.bench.cases import Subject
+    from kinema.presets import MODELS
+
+    try:
+        pipeline = kinema.load(args.preset, weights=args.weights)
+        return Subject(pipeline.config, pipeline.files, args.weights)
+    except WeightsError:
+        if args.weights is not None:
+            raise
+        return Subject(MODELS[args.preset](), None)
+
+
+def tell(row: "Row") -> None:
+    against = ", ".join(f"{row.speed(other):.2f}x {other}" for other in list(row.sides)[1:])
+    say(f"{row.name}, {row.dtype}: {row.judged.times.best:.3f} s{f' ({against})' if against else ''}")

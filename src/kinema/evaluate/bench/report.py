@@ -1,0 +1,95 @@
+"""The figures as a table to read and as JSON to keep."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+
+import kinema
+from kinema.evaluate.bench.measure import Figures, Row, load
+from kinema.evaluate.bench.rivals import NAME as RIVAL
+
+COLUMNS = ("best s", "median s", "peak MB", "speed", "memory", "max diff")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was measured and on what."""
+
+    rows: list[Row]
+    notes: list[str]
+    device: torch.device
+
+    def as_json(self) -> dict[str, Any]:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return {"created": when, "machine": machine(self.device), "notes": self.notes, "rows": [row_json(row) for row in self.rows]}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": load(),
+        "python": platform.python_version(),
+        "kinema": kinema.__version__,
+        "torch": torch.__version__,
+        RIVAL: version_of(RIVAL),
+    }
+
+
+def processor() -> str:
+    return torch.backends.cpu.get_cpu_capability() + " " + (platform.processor() or platform.machine())
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    others = list(row.sides)[1:]
+    return {
+        "part": row.part,
+        "name": row.name,
+        "dtype": row.dtype,
+        "sides": {name: figures_json(figures) for name, figures in row.sides.items()},
+        "ratios": {name: {"speed": row.speed(name), "memory": row.memory(name)} for name in others},
+        "max_difference": row.difference,
+        "largest_value": row.largest,
+        "load": row.load,
+    }
+
+
+def figures_json(figures: Figures) -> dict[str, Any]:
+    times = figures.times
+    return {"best_s": times.best, "median_s": times.median, "rounds": len(times.seconds), "peak_bytes": figures.peak}
+
+
+def table_of(report: Report) -> Table:
+    """One line a side; speed and memory are those of a row's first side over that line's."""
+    table = Table(title=f"kinema bench: {machine(report.device)['device']}, load {' '.join(map(str, load()))}")
+    for heading in ("what", "dtype", "side"):
+        table.add_column(heading, overflow="fold")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in report.rows:
+        for i, name in enumerate(row.sides):
+            table.add_row(*((row.name, row.dtype) if i == 0 else ("", "")), name, *cells(row, name), end_section=i == len(row.sides) - 1)
+    return table
+
+
+def cells(row: Row, name: str) -> tuple[str, ...]:
+    figures = row.sides[name]
+    own = (f"{figures.times.best:.3f}", f"{figures.times.median:.3f}", "" if figures.peak is None else f"{figures.peak / 1e6:.0f}")
+    if figures is row.judged:
+        return *own, "", "", "" if row.difference is None else f"{row.difference:.1e}"
+    memory = row.memory(name)
+    return *own, f"{row.speed(name):.2f}x", "" if memory is None else f"{memory:.2f}x", ""
