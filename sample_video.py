@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """HunyuanVideo's command line on Kinema's pipeline, for people who come from there.
 
-    python3 sample_video.py --video-size 720 1280 --video-length 129 --infer-steps 50 --prompt "A cat walks on the grass." --save-path ./results
+    python3 sample_video.py --video-size 720 1280 --video-length 129 --infer-steps 50 --prompt "A cat walks." --save-path ./results
     python3 sample_video.py --model mini --prompt "A cat walks on the grass."
 
 Every published flag is known: those that mean something work, also where the published script broke, and the others are refused

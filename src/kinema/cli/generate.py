@@ -70,7 +70,7 @@ def run_generate(args: argparse.Namespace) -> None:
     if args.from_latents:
         return decode_latents(args)
     rows = read_prompts(args.prompts) if args.prompts else [Row(args.prompt)]
-    pipeline = kinema.load(args.preset or "mini", weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    pipeline = kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
     if args.negative and pipeline.config.dit.guidance:
         raise InputError(
             f"negative={args.negative!r} has no effect on {pipeline.config.name}: its guidance is distilled into it; leave it out"

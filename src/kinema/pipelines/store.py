@@ -77,13 +77,14 @@ def with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
-def find_files(config: ModelConfig, folder: Path) -> ModelFiles:
+def find_files(config: ModelConfig, folder: Path, own_dit: Path | None = None) -> ModelFiles:
     """The parts of a model in `folder`, which has our layout, the published one, or that of diffusers.
 
     Raises WeightsError that names what is missing and where to put it.
     """
     layouts = [(folder / dit, folder / vae) for dit, vae in (OURS, PUBLISHED, DIFFUSERS)]
-    dit, vae = next((pair for pair in layouts if pair[0].exists()), layouts[0 if config.text.kind == "smollm2" else 1])
+    dit, vae = next((pair for pair in layouts if pair[1].exists()), layouts[0 if config.text.kind == "smollm2" else 1])
+    dit = own_dit or dit
     text = [folder / "text_encoder", folder / "text_encoder_2"] if config.text.kind == "hunyuan" else []
     missing = [str(path) for path in (dit, vae, *text) if not path.exists()]
     if missing:
@@ -92,11 +93,11 @@ def find_files(config: ModelConfig, folder: Path) -> ModelFiles:
 
 
 def choose_model(
-    presets: Mapping[str, Callable[[], ModelConfig]], name: str | None, weights: str | PathLike[str] | None
+    presets: Mapping[str, Callable[[], ModelConfig]], name: str | None, weights: str | PathLike[str] | None, dit: Path | None = None
 ) -> tuple[ModelConfig, ModelFiles]:
     """The config and files of a preset, or of a folder that brings its own config.
 
-    name: of a preset; None is what the folder says, or mini.
+    name: of a preset; None is what the folder says, or mini. dit: the transformer's weights, where they lie outside the folder.
     Raises InputError where the name is unknown or is not the folder's, WeightsError where files are missing.
     """
     folder = Path(weights) if weights is not None else None
@@ -104,12 +105,12 @@ def choose_model(
         config = read_config(folder)
         if name not in (None, config.name):
             raise InputError(f"preset={name!r} is not what lies in {folder}, which is {config.name!r}: leave one of the two out")
-        return config, find_files(config, folder)
+        return config, find_files(config, folder, dit)
     name = name or "mini"
     if name not in presets:
         raise InputError(f"preset={name!r} is not known: use one of {', '.join(presets)}, or name a model's folder with --weights")
     config = presets[name]()
-    return config, find_files(config, folder or default_folder(config))
+    return config, find_files(config, folder or default_folder(config), dit)
 
 
 def default_folder(config: ModelConfig) -> Path:
