@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.dit.layers import MLP, Given, Modulation, RMSNorm, add_gated, modulate
+from kinema.dit.layers import MLP, Given, Linear, Modulation, RMSNorm, add_gated, modulate
 from kinema.dit.rope import Turns, rotate
 from kinema.kernels.attend import attend
 
@@ -21,7 +21,7 @@ class Context(NamedTuple):
     """What every block needs beside its tokens."""
 
     vector: Float[Tensor, "B S D"]  # the condition; S = 2 where frames are given: theirs, then that of the rest
-    turns: Turns  # rotary table of the video tokens
+    turns: Turns  # rotary table of [video, text]
     key_mask: Bool[Tensor, "B S"] | None  # over [video, text]; None: no padding
     given: Given  # which video tokens belong to frames that are given
 
@@ -39,10 +39,10 @@ class DoubleBlock(nn.Module):
         self.attend = attend
         for stream in ("img", "txt"):
             self.add_module(f"{stream}_mod", Modulation(width, parts=6))
-            self.add_module(f"{stream}_attn_qkv", nn.Linear(width, 3 * width))
+            self.add_module(f"{stream}_attn_qkv", Linear(width, 3 * width))
             self.add_module(f"{stream}_attn_q_norm", RMSNorm(width // heads))
             self.add_module(f"{stream}_attn_k_norm", RMSNorm(width // heads))
-            self.add_module(f"{stream}_attn_proj", nn.Linear(width, width))
+            self.add_module(f"{stream}_attn_proj", Linear(width, width))
             self.add_module(f"{stream}_mlp", MLP(width, hidden, nn.GELU(approximate="tanh")))
 
     def forward(
@@ -53,12 +53,13 @@ class DoubleBlock(nn.Module):
         text_shift_a, text_scale_a, text_gate_a, text_shift_m, text_scale_m, text_gate_m = self.txt_mod(context.vector[:, -1:])
 
         q, k, v = split_heads(self.img_attn_qkv(modulate(video, shift_a, scale_a, given)), self.heads)
-        q, k = rotate(self.img_attn_q_norm(q), context.turns), rotate(self.img_attn_k_norm(k), context.turns)
         text_q, text_k, text_v = split_heads(self.txt_attn_qkv(modulate(text, text_shift_a, text_scale_a)), self.heads)
-        text_q, text_k = self.txt_attn_q_norm(text_q), self.txt_attn_k_norm(text_k)
+        q = torch.cat([self.img_attn_q_norm(q), self.txt_attn_q_norm(text_q)], dim=1)
+        k = torch.cat([self.img_attn_k_norm(k), self.txt_attn_k_norm(text_k)], dim=1)
+        v = torch.cat([v, text_v], dim=1)
+        q, k = (rotate(x, context.turns).to(v.dtype) for x in (q, k))
 
-        pairs = ((q, text_q), (k, text_k), (v, text_v))
-        mixed = self.attend(*(torch.cat(pair, dim=1) for pair in pairs), context.key_mask).flatten(2)
+        mixed = self.attend(q, k, v, context.key_mask).flatten(2)
         mixed, text_mixed = mixed[:, : video.shape[1]], mixed[:, video.shape[1] :]
 
         video = add_gated(video, gate_a, self.img_attn_proj(mixed), given)
@@ -76,10 +77,10 @@ class SingleBlock(nn.Module):
         self.heads = heads
         self.attend = attend
         self.modulation = Modulation(width, parts=3)
-        self.linear1 = nn.Linear(width, 3 * width + hidden)
+        self.linear1 = Linear(width, 3 * width + hidden)
         self.q_norm = RMSNorm(width // heads)
         self.k_norm = RMSNorm(width // heads)
-        self.linear2 = nn.Linear(width + hidden, width)
+        self.linear2 = Linear(width + hidden, width)
 
     def forward(self, tokens: Float[Tensor, "B L D"], context: Context) -> Float[Tensor, "B L D"]:
         """tokens: [video, text], video first."""
@@ -87,11 +88,7 @@ class SingleBlock(nn.Module):
         given = None if context.given is None else F.pad(context.given, (0, 0, 0, tokens.shape[1] - context.given.shape[1]))
         qkv, hidden = self.linear1(modulate(tokens, shift, scale, given)).tensor_split([3 * tokens.shape[-1]], dim=-1)
         q, k, v = split_heads(qkv, self.heads)
-        q, k = (self._turn(x, context.turns) for x in (self.q_norm(q), self.k_norm(k)))
+        q, k = (rotate(x, context.turns).to(v.dtype) for x in (self.q_norm(q), self.k_norm(k)))
         mixed = self.attend(q, k, v, context.key_mask).flatten(2)
         branch = self.linear2(torch.cat([mixed, F.gelu(hidden, approximate="tanh")], dim=-1))
         return add_gated(tokens, gate, branch, given)
-
-    def _turn(self, x: Float[Tensor, "B L N K"], turns: Turns) -> Float[Tensor, "B L N K"]:
-        length = turns[0].shape[0]
-        return torch.cat([rotate(x[:, :length], turns), x[:, length:]], dim=1)

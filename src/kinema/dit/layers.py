@@ -12,13 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinema.dit.rope import Grid
+from kinema.kernels.linear import linear
 
 EPS = 1e-6
 SINUSOID = 256  # channels of the time and guidance sinusoids
 MAX_PERIOD = 10_000
 
 
-def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B {SINUSOID}"]:
+class Linear(nn.Linear):
+    """`torch.nn.Linear` through `kernels.linear`."""
+
+    def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
+        return linear(x, self.weight, self.bias)
+
+
+def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B 256"]:
     """Time (0 ... 1000) or guidance (x 1000) as float32 waves, cosines first.
 
     The exponential is taken in float64 and rounded: float32's differs in its last bit from machine to machine, and at guidance 6016
@@ -37,7 +45,7 @@ class ScalarEmbedder(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(SINUSOID, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(Linear(SINUSOID, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, scalar: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
         return self.mlp(sinusoid(scalar).to(self.mlp[0].weight.dtype))
@@ -48,8 +56,8 @@ class PooledEmbedder(nn.Module):
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
-        self.in_layer = nn.Linear(inputs, width)
-        self.out_layer = nn.Linear(width, width)
+        self.in_layer = Linear(inputs, width)
+        self.out_layer = Linear(width, width)
 
     def forward(self, pooled: Float[Tensor, "B p"]) -> Float[Tensor, "B D"]:
         return self.out_layer(F.silu(self.in_layer(pooled)))
@@ -60,8 +68,8 @@ class MeanTextEmbedder(nn.Module):
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
-        self.linear_1 = nn.Linear(inputs, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(inputs, width)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, mean: Float[Tensor, "B d"]) -> Float[Tensor, "B D"]:
         return self.linear_2(F.silu(self.linear_1(mean)))
@@ -81,7 +89,7 @@ class PatchEmbed(nn.Module):
     def forward(self, latents: Float[Tensor, "B C t h w"]) -> Float[Tensor, "B L D"]:
         pt, ph, pw = self.patch
         patches = rearrange(latents, "B C (t pt) (h ph) (w pw) -> B (t h w) (C pt ph pw)", pt=pt, ph=ph, pw=pw)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def unpatchify(tokens: Float[Tensor, "B L d"], grid: Grid, patch: Grid) -> Float[Tensor, "B C t h w"]:
@@ -91,15 +99,14 @@ def unpatchify(tokens: Float[Tensor, "B L d"], grid: Grid, patch: Grid) -> Float
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm of each head's channels, in float32; one weight for all heads."""
+    """Root-mean-square norm of each head's channels; takes any dtype and gives float32. One weight for all heads."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Float[Tensor, "*any K"]) -> Float[Tensor, "*any K"]:
-        energy = x.float().square().mean(-1, keepdim=True)
-        return (x * torch.rsqrt(energy + EPS)).to(x.dtype) * self.weight
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), EPS)
 
 
 class MLP(nn.Module):
@@ -107,9 +114,9 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int, bend: nn.Module):
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = bend
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         return self.fc2(self.act(self.fc1(x)))
@@ -124,7 +131,7 @@ class Modulation(nn.Module):
     def __init__(self, width: int, parts: int):
         super().__init__()
         self.parts = parts
-        self.linear = nn.Linear(width, parts * width)
+        self.linear = Linear(width, parts * width)
 
     def forward(self, vector: Float[Tensor, "B S D"]) -> tuple[Float[Tensor, "B S D"], ...]:
         return self.linear(F.silu(vector)).chunk(self.parts, dim=-1)

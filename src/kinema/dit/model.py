@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
-from kinema.dit.layers import Given, Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
+from kinema.dit.layers import Given, Linear, Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
 from kinema.dit.refiner import TokenRefiner
 from kinema.dit.rope import Grid, rope_for
 from kinema.errors import InputError
@@ -84,8 +84,8 @@ class FinalLayer(nn.Module):
 
     def __init__(self, width: int, outputs: int):
         super().__init__()
-        self.linear = nn.Linear(width, outputs)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = Linear(width, outputs)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
 
     def forward(self, tokens: Float[Tensor, "B L D"], vector: Float[Tensor, "B D"]) -> Float[Tensor, "B L d"]:
         shift, scale = self.adaLN_modulation(vector)[:, None].chunk(2, dim=-1)
@@ -137,7 +137,7 @@ class DiT(nn.Module):
         given_tokens = self._given_tokens(given, grid, latents)
         context = Context(
             vector=vector[:, None] if given_tokens is None else torch.stack([self._given_vector(time, pooled), vector], dim=1),
-            turns=rope_for(grid, self.config.rope_axes, self.config.rope_theta, latents.device),
+            turns=rope_for(grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device),
             key_mask=self._key_mask(text_mask, grid),
             given=given_tokens,
         )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.dit.layers import EPS, MLP, MeanTextEmbedder, ScalarEmbedder
+from kinema.dit.layers import EPS, MLP, Linear, MeanTextEmbedder, ScalarEmbedder
 from kinema.kernels.attend import attend
 
 
@@ -28,11 +28,11 @@ class RefinerBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, eps=EPS)
-        self.self_attn_qkv = nn.Linear(width, 3 * width)
-        self.self_attn_proj = nn.Linear(width, width)
+        self.self_attn_qkv = Linear(width, 3 * width)
+        self.self_attn_proj = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
         self.mlp = MLP(width, hidden, nn.SiLU())
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
         self.attend = attend
 
     def forward(
@@ -69,7 +69,7 @@ class TokenRefiner(nn.Module):
 
     def __init__(self, text_width: int, width: int, heads: int, hidden: int, blocks: int):
         super().__init__()
-        self.input_embedder = nn.Linear(text_width, width)
+        self.input_embedder = Linear(text_width, width)
         self.t_embedder = ScalarEmbedder(width)
         self.c_embedder = MeanTextEmbedder(text_width, width)
         self.individual_token_refiner = RefinerStack(width, heads, hidden, blocks)
