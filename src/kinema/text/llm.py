@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn import functional as F
 
-from kinema.errors import InputError
+from kinema.errors import InputError, WeightsError
 from kinema.text.llama import Llama
 
 PUBLISHED_IMAGE = (
@@ -37,6 +36,7 @@ MINI_VIDEO = (
 
 CROPS = {PUBLISHED_IMAGE: 36, PUBLISHED_VIDEO: 95}
 """Tokens before the prompt as Llama 3 counts them, its first token included."""
+PART = 128  # prompts that pass the model at once
 LLAMA3_TOKEN = ("<|start_header_id|>", 128006)  # tells Llama 3's tokeniser from any other
 
 
@@ -57,8 +57,9 @@ class PromptTokenizer:
         tokenizer.no_padding()
         self.tokenizer, self.template, self.text_len = tokenizer, template, text_len
         self.head = tokenizer.encode(template.split("{}")[0]).ids
-        llama3 = tokenizer.token_to_id(LLAMA3_TOKEN[0]) == LLAMA3_TOKEN[1]
-        assert not llama3 or self.crop == CROPS.get(template, self.crop), f"crop {self.crop} is not the published {CROPS[template]}"
+        wanted = CROPS.get(template, self.crop) if tokenizer.token_to_id(LLAMA3_TOKEN[0]) == LLAMA3_TOKEN[1] else self.crop
+        if self.crop != wanted:
+            raise WeightsError(f"the published template has {wanted} tokens before the prompt, this tokenizer.json counts {self.crop}")
 
     @property
     def crop(self) -> int:
@@ -79,9 +80,16 @@ class PromptTokenizer:
 
 
 def prompt_states(model: Llama, tokens: PromptTokens, text_len: int) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]:
-    """States of the prompts' tokens without the template's, and their mask; L = text_len, zeros where the mask is False."""
-    device = model.embed_tokens.weight.device
-    states = model(tokens.ids.to(device))[:, tokens.crop :]
-    mask = tokens.mask[:, tokens.crop :].to(device)
-    rest = text_len - mask.shape[1]
-    return F.pad(states.masked_fill(~mask[..., None], 0), (0, 0, 0, rest)), F.pad(mask, (0, rest))
+    """States of the prompts' tokens without the template's, and their mask; L = text_len, zeros where the mask is False.
+
+    Any number of prompts: they pass in parts of alike lengths, so that little is spent on padding.
+    """
+    weight = model.embed_tokens.weight
+    lengths = tokens.mask.sum(1)
+    states = torch.zeros(len(lengths), text_len, model.size.width, dtype=weight.dtype, device=weight.device)
+    for rows in lengths.argsort().split(PART):
+        longest = int(lengths[rows].max())
+        states[rows, : longest - tokens.crop] = model(tokens.ids[rows, :longest].to(weight.device))[:, tokens.crop :]
+    mask = torch.arange(text_len) < (lengths - tokens.crop)[:, None]
+    mask = mask.to(weight.device)
+    return states.masked_fill_(~mask[..., None], 0), mask

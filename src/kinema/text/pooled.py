@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinema.errors import WeightsError
 
@@ -25,19 +24,21 @@ class CLIPPooled:
     """The pooled output of a CLIP text tower: raw prompts, no template, at most 77 tokens."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype):
-        """Raises WeightsError where the folder holds no CLIP text model with its tokenizer.json."""
-        from transformers import CLIPTextModel
+        """Raises WeightsError where the folder holds no CLIP text model with its tokeniser."""
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"{folder} holds no config.json: put clip-vit-large-patch14 there")
+        from transformers import AutoTokenizer, CLIPTextModel
 
-        if not (folder / "tokenizer.json").is_file():
-            raise WeightsError(f"{folder} holds no tokenizer.json: put clip-vit-large-patch14 there")
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.model = CLIPTextModel.from_pretrained(folder, dtype=dtype).to(device).eval().requires_grad_(False)
-        self.tokenizer.enable_truncation(CLIP_LEN)
-        self.tokenizer.enable_padding(length=CLIP_LEN, pad_id=self.model.config.pad_token_id or 0)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            model: nn.Module = CLIPTextModel.from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"cannot read a CLIP text model from {folder}: {str(error).splitlines()[0]}") from error
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.device = device
 
     @torch.inference_mode()
     def encode(self, prompts: list[str]) -> Float[Tensor, "B p"]:
-        rows = self.tokenizer.encode_batch(prompts)
-        ids = torch.tensor([row.ids for row in rows], device=self.model.device)
-        mask = torch.tensor([row.attention_mask for row in rows], device=self.model.device)
-        return self.model(ids, attention_mask=mask).pooler_output
+        """Padding cannot matter: attention is causal, and the vector is read at the first end-of-text token."""
+        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, max_length=CLIP_LEN, return_tensors="pt").to(self.device)
+        return self.model(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
