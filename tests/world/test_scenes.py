@@ -55,6 +55,13 @@ def test_textures_are_premultiplied_and_as_large_as_they_say(name):
         assert scene.ground.texture.max() <= 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_before_the_backdrop_is_cut_off_below(name):
+    for variant in range(4):
+        for layer in draw_scene(name, variant, PX).layers[1:]:
+            assert layer.texture[3, -1].max() < 0.01
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if draw_scene(name, 0, PX).ground])
 def test_a_ground_wraps_without_a_seam(name):
     texture = draw_scene(name, 2, PX).ground.texture
@@ -129,6 +136,15 @@ def test_a_shape_is_smooth_at_its_rim_and_keeps_its_area():
     alpha = canvas.pixels[3]
     assert alpha.sum() / 64**2 == pytest.approx(np.pi * 0.04, rel=0.01)
     assert ((alpha > 0.05) & (alpha < 0.95)).sum() > 20
+
+
+def test_a_polygon_lies_where_its_corners_are():
+    canvas = Canvas(64, 1, 1)
+    canvas.polygon([(-0.3, -0.2), (0.1, -0.2), (0.1, 0.3), (-0.3, 0.3)], rgb("#ff0000"))
+    alpha = canvas.pixels[3]
+    assert alpha.sum() / 64**2 == pytest.approx(0.2, rel=0.03)
+    assert (alpha * canvas.u).sum() / alpha.sum() == pytest.approx(-0.1, abs=0.004)
+    assert (alpha * canvas.v[:, None]).sum() / alpha.sum() == pytest.approx(0.05, abs=0.004)
 
 
 def test_noise_wraps():

@@ -7,13 +7,14 @@ Light falls from the upper left. Colours are float32 RGB triples in [0, 1].
 import itertools
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from kinema.world.places.scene import Ground, Layer
 
 Real = float | int | np.floating
+FINE = 4  # subpixels a pixel, each way, in the rims of polygons
 Color = np.ndarray  # float32 [3]
 Disc = tuple[Real, Real, Real]  # u, v, radius
 LIGHT = np.array([-0.45, -0.68, 0.58], np.float32)  # towards the light, in (u, v, out of the picture)
@@ -147,14 +148,15 @@ class Canvas:
         corners = np.array(points, np.float32)
         (u0, v0), (u1, v1) = corners.min(0), corners.max(0)
         window = self.window(u0, v0, u1, v1)
-        cover = np.zeros(self.pixels[0][window].shape, np.uint8)
-        if not cover.size:
+        rows, columns = self.pixels[0][window].shape
+        if not rows * columns:
             return
-        offset = np.array([window[1].start, window[0].start], np.float32)
-        places = (corners - [self.left, self.top]) * self.px - offset - 0.5
-        cv2.fillPoly(cover, [np.round(places * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        offset = np.array([self.left + window[1].start / self.px, self.top + window[0].start / self.px], np.float32)
+        fine = Image.new("L", (columns * FINE, rows * FINE))
+        ImageDraw.Draw(fine).polygon(((corners - offset) * (self.px * FINE) - 0.5).ravel().tolist(), fill=255)
+        cover = np.asarray(fine.reduce(FINE), np.float32) / 255
         color = top if bottom is None else ramp(self.v[window[0]], [(v0, top), (max(v1, v0 + 1e-3), bottom)])[..., None]
-        self.paint(window, cover / np.float32(255), color)
+        self.paint(window, cover, color)
 
     def stroke(self, points: Sequence[tuple[Real, Real]], width: Real, color: Color, alpha: Real = 1.0) -> None:
         """A line with round ends through points."""
@@ -233,23 +235,45 @@ class Canvas:
         target *= 1 - part[3]
         target += part
 
-    def layer(self, depth: Real) -> Layer:
-        """What was painted, cut to its bounds, as a layer at a depth."""
-        rows, columns = (np.flatnonzero(self.pixels[3].max(axis) > 1e-3) for axis in (1, 0))
-        (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if i.size else (0, 2) for i in (rows, columns))
-        height, width = self.pixels.shape[1:]
-        top, bottom, left, right = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
-        texture = np.ascontiguousarray(self.pixels[:, top:bottom, left:right])
-        center = self.left + (left + right) / 2 / self.px, self.top + (top + bottom) / 2 / self.px
-        center = float(center[0]), float(center[1])
+    def layer(self, depth: Real, bleed: str = "") -> Layer:
+        """What was painted, cut to its bounds, as a layer at a depth.
+
+        bleed: edges (of "tblr": top, bottom, left, right) at which a picture that reaches them may be continued by whoever
+        shows it; at other edges it ends in a transparent rim.
+        """
+        alpha = self.pixels[3]
+        (top, bottom), (left, right) = (bounds(alpha.max(axis)) for axis in (1, 0))
+        rows, columns = alpha.shape
+        reaches = (top == 0, bottom == rows, left == 0, right == columns)
+        rim = [int(touching and edge not in bleed) for edge, touching in zip("tblr", reaches, strict=True)]
+        texture = np.pad(self.pixels[:, top:bottom, left:right], ((0, 0), (rim[0], rim[1]), (rim[2], rim[3])))
+        top, bottom, left, right = top - rim[0], bottom + rim[1], left - rim[2], right + rim[3]
+        center = float(self.left + (left + right) / 2 / self.px), float(self.top + (top + bottom) / 2 / self.px)
         return Layer(float(depth), torch.from_numpy(texture), (right - left) / self.px, (bottom - top) / self.px, center)
+
+
+def bounds(most: np.ndarray) -> tuple[int, int]:
+    """Where [n] alphas begin and end to show, one more on each side where there is one."""
+    shown = np.flatnonzero(most > 1e-3)
+    return (max(int(shown[0]) - 1, 0), min(int(shown[-1]) + 2, len(most))) if shown.size else (0, 2)
+
+
+def spline(size: int, cells: int) -> np.ndarray:
+    """The matrix [size cells] that draws a smooth closed line through `cells` values (Catmull-Rom)."""
+    at = (np.arange(size) + 0.5) * (cells / size) - 0.5
+    start = np.floor(at).astype(int)
+    t = at - start
+    shares = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]) / 2
+    matrix = np.zeros((size, cells), np.float32)
+    for step, share in enumerate(shares):
+        np.add.at(matrix, (np.arange(size), (start + step - 1) % cells), share)
+    return matrix
 
 
 def noise_tile(rng: np.random.Generator, rows: int, columns: int, cells: tuple[int, int]) -> np.ndarray:
     """Smooth value noise [rows columns] in about [-1, 1] that wraps at its edges; cells are its blots down and across."""
-    lattice = np.pad(rng.uniform(-1, 1, cells).astype(np.float32), 3, mode="wrap")
-    down, across = ((np.arange(size, dtype=np.float32) + 0.5) * (n / size) + 2.5 for size, n in ((rows, cells[0]), (columns, cells[1])))
-    return cv2.remap(lattice, np.tile(across, (rows, 1)), np.tile(down[:, None], (1, columns)), cv2.INTER_CUBIC)
+    lattice = rng.uniform(-1, 1, cells).astype(np.float32)
+    return spline(rows, cells[0]) @ lattice @ spline(columns, cells[1]).T
 
 
 def enlarged(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:

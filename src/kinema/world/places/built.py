@@ -77,7 +77,7 @@ def draw_street(rng: Rng, px: int) -> Scene:
     layers = [
         *blue_sky(rng, px),
         m.tree_line(rng, px, 14.0, 20, 0.22, m.LEAF_GREENS, rgb("#d5ecf5"), 0.3),
-        row.layer(6.0),
+        row.layer(6.0, bleed="lr"),
         front.layer(4.6),
     ]
     return Scene("street", tuple(layers), road_tile(rng, px, asphalt, pavement, rgb("#ffffff")).ground(pavement, 5.0), m.HORIZON)
@@ -226,7 +226,7 @@ def draw_farm(rng: Rng, px: int) -> Scene:
         m.hills(rng, px, 20.0, (0.03, 0.14), rng.uniform(2, 4), rgb("#e8d05a"), rgb("#c8d87a")),
         m.hills(rng, px, 13.0, (0.0, 0.06), rng.uniform(2, 4), mix(color, rgb("#4f9a3a"), 0.3), haze),
         yard.layer(8.0),
-        rail.layer(5.5),
+        rail.layer(5.5, bleed="lr"),
     ]
     return Scene("farm", tuple(layers), tile.ground(haze, 3.0), m.HORIZON)
 
@@ -304,7 +304,7 @@ def stands(rng: Rng, px: int, depth: Real) -> Layer:
         canvas.stamp(crowd, u)
     canvas.box(-m.WIDE / 2, base - 0.36, m.WIDE / 2, base - 0.295, rgb("#f5f7fb"), rgb("#c2cada"))
     canvas.box(-m.WIDE / 2, base - 0.045, m.WIDE / 2, base, rgb("#2f6fd8"), rgb("#2456b0"))
-    return canvas.layer(depth)
+    return canvas.layer(depth, bleed="lr")
 
 
 def draw_field(rng: Rng, px: int) -> Scene:

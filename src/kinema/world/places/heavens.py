@@ -81,7 +81,7 @@ def draw_space(rng: Rng, px: int) -> Scene:
     planet(worlds, -side * rng.uniform(0.25, 0.4), rng.uniform(-0.4, -0.25), rng.uniform(0.035, 0.06), rgb(codes[2]), False)
     planet(worlds, side * rng.uniform(0.9, 1.3), rng.uniform(-0.1, 0.4), rng.uniform(0.14, 0.22), rgb(codes[3]), False)
     planet(worlds, -side * rng.uniform(1.0, 1.5), rng.uniform(-0.3, 0.3), rng.uniform(0.1, 0.16), rgb(codes[4]), True)
-    layers = (canvas.layer(50.0), m.stars(rng, px, 230, m.TALL / 2), worlds.layer(25.0))
+    layers = (canvas.layer(50.0, bleed="tblr"), m.stars(rng, px, 230, m.TALL / 2), worlds.layer(25.0))
     return Scene("space", layers, None, 0.0)
 
 
@@ -95,8 +95,8 @@ def draw_moon(rng: Rng, px: int) -> Scene:
         tile.spot(x, z, r * 1.15, r * 1.15, lighten(gray, 0.5), 0.8, 0.25)
         tile.spot(x + 0.02, z - 0.03, r, r, darken(gray, 0.3), 0.9, 0.35)
         tile.spot(x + 0.05, z - 0.08, r * 0.75, r * 0.7, gray, 0.8, 0.7)
-    earth = Canvas(px, 0.5, 0.5, (rng.uniform(0.18, 0.36) * rng.choice([-1, 1]), rng.uniform(-0.36, -0.27)))
-    u, v = earth.left + 0.25, earth.top + 0.25
+    earth = Canvas(px, 0.7, 0.7, (rng.uniform(0.18, 0.36) * rng.choice([-1, 1]), rng.uniform(-0.36, -0.27)))
+    u, v = earth.left + 0.35, earth.top + 0.35
     earth.glow(u, v, 0.14, rgb("#6fb8ff"), 0.4)
     earth.disc(u, v, 0.115, rgb("#2f86e0"), shaded=0.8)
     for du, dv, size in ((-0.4, -0.25, 0.36), (-0.2, 0.35, 0.26), (0.42, 0.05, 0.3), (0.2, -0.5, 0.2)):

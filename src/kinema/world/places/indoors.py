@@ -25,7 +25,7 @@ def backing(px: int, color: Color) -> Layer:
     """What lies behind everything, in one colour."""
     canvas = Canvas(px / 8, m.WIDE, m.TALL)
     canvas.fill([(-1, color), (1, color)])
-    return canvas.layer(50.0)
+    return canvas.layer(50.0, bleed="tblr")
 
 
 def wall(px: int, top: Color, low: Color, skirting: Color) -> Canvas:
@@ -108,7 +108,7 @@ def draw_room(rng: Rng, px: int) -> Scene:
         back.box(
             u - 0.08, -0.34, u + 0.08, -0.22, pick(rng, ("#8fd0f0", "#ffd27a", "#f6a8b8")), pick(rng, ("#5fb87a", "#f08a5a", "#7a8fe0"))
         )
-    things, base = m.standing(px, 4.2, 0.6, HORIZON), m.foot(4.2, HORIZON)
+    things, base = m.standing(px, 4.2, 0.85, HORIZON), m.foot(4.2, HORIZON)
     sofa(things, -side * rng.uniform(0.22, 0.32), base, 0.56, pick(rng, ("#5f8fd8", "#e8735f", "#56b08c", "#a57fd8", "#f0a848")))
     floor_lamp(things, side * rng.uniform(0.12, 0.2), base, 0.46)
     plant(rng, things, side * rng.uniform(0.42, 0.52), base, 0.26)
@@ -118,7 +118,7 @@ def draw_room(rng: Rng, px: int) -> Scene:
     rug = pick(rng, ("#f07a6a", "#6fa8e0", "#f5c65a", "#8fcfa8"))
     for share, tone in ((1.0, rug), (0.8, lighten(rug, 0.45)), (0.68, rug)):
         tile.spot(0, 1.6, 1.35 * share, 0.72 * share, tone, soft=0.06)
-    layers = (backing(px, paint), back.layer(WALL), things.layer(4.2))
+    layers = (backing(px, paint), back.layer(WALL, bleed="tlr"), things.layer(4.2))
     return Scene("room", layers, tile.ground(rgb("#c08a58"), 7.0), HORIZON)
 
 
@@ -175,7 +175,7 @@ def draw_kitchen(rng: Rng, px: int) -> Scene:
     tile = Tile(px, 8.0, rgb("#fffaf0"))
     board = (np.floor(tile.x[None] / 0.5) + np.floor(tile.z[:, None] / 0.5)) % 2
     tile.blend(mix(rgb("#fffaf0"), wood, 0.5), board)
-    layers = (backing(px, paint), back.layer(WALL), units.layer(4.3))
+    layers = (backing(px, paint), back.layer(WALL, bleed="tlr"), units.layer(4.3, bleed="lr"))
     return Scene("kitchen", layers, tile.ground(mix(rgb("#fffaf0"), wood, 0.25), 2.4), HORIZON)
 
 
@@ -209,7 +209,7 @@ def draw_library(rng: Rng, px: int) -> Scene:
     width = m.WIDE / 6
     for i in range(6):
         shelf(rng, back, -m.WIDE / 2 + i * width, -m.WIDE / 2 + (i + 1) * width, rows, wood)
-    things, floor = m.standing(px, 4.2, 0.65, HORIZON), m.foot(4.2, HORIZON)
+    things, floor = m.standing(px, 4.2, 0.85, HORIZON), m.foot(4.2, HORIZON)
     side = int(rng.choice([-1, 1]))
     floor_lamp(things, side * rng.uniform(0.36, 0.46), floor, 0.44)
     at = -side * rng.uniform(0.28, 0.4)
@@ -222,7 +222,7 @@ def draw_library(rng: Rng, px: int) -> Scene:
     rug = pick(rng, ("#a83a3a", "#2f5f8f", "#3f7a52"))
     tile.along(-0.52, 0.52, rgb("#e8c878"))
     tile.along(-0.44, 0.44, rug)
-    return Scene("library", (backing(px, wood), back.layer(WALL), things.layer(4.2)), tile.ground(wood, 7.0), HORIZON)
+    return Scene("library", (backing(px, wood), back.layer(WALL, bleed="tlr"), things.layer(4.2)), tile.ground(wood, 7.0), HORIZON)
 
 
 def drapes(canvas: Canvas, left: Real, right: Real, top: Real, low: Real, color: Color, folds: Real) -> None:
@@ -247,7 +247,7 @@ def beams(px: int, rng: Rng, floor: Real) -> Layer:
         canvas.paint(
             (slice(None), slice(None)), 0.34 * np.exp(-(away**2) * 1.6) * (canvas.v[:, None] < floor) * (1 - 0.55 * share), rgb(code)
         )
-    return canvas.layer(4.0)
+    return canvas.layer(4.0, bleed="t")
 
 
 def draw_stage(rng: Rng, px: int) -> Scene:
@@ -268,7 +268,7 @@ def draw_stage(rng: Rng, px: int) -> Scene:
         front.stroke([(u + 0.1 + 0.1 * np.cos(t), -0.35 + 0.058 * np.sin(t)) for t in np.linspace(0, np.pi, 7)], 0.018, gold)
     tile = floor_tile(rng, px, vary(rng, rgb("#b06a34"), 0.02), 0.4)
     tile.spot(0, 1.6, 1.3, 0.8, rgb("#ffe6a8"), 0.6, 0.7)
-    layers = (backing(px, darken(red, 0.5)), back.layer(WALL), beams(px, rng, base), front.layer(depth))
+    layers = (backing(px, darken(red, 0.5)), back.layer(WALL, bleed="tlr"), beams(px, rng, base), front.layer(depth, bleed="tlr"))
     return Scene("stage", layers, tile.ground(rgb("#7d4526"), 5.0), HORIZON)
 
 
@@ -277,4 +277,4 @@ def draw_plain(rng: Rng, px: int, name: str, code: str) -> Scene:
     canvas = Canvas(px / 2, m.WIDE, m.TALL)
     canvas.fill([(-1.2, darken(color, 0.12)), (-0.3, color), (0.25, lighten(color, 0.06)), (1.2, darken(color, 0.08))])
     canvas.glow(rng.uniform(-0.25, 0.25), rng.uniform(-0.25, 0.05), rng.uniform(0.4, 0.6), lighten(color, 0.45), 0.55)
-    return Scene(name, (canvas.layer(50.0),), None, HORIZON)
+    return Scene(name, (canvas.layer(50.0, bleed="tblr"),), None, HORIZON)

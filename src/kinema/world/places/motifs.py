@@ -39,12 +39,12 @@ def sky(px: int, stops: Sequence[tuple[Real, Color]], sun: tuple[Real, Real, Rea
         u, v, radius, color = sun
         canvas.glow(u, v, radius * 3.5, lighten(color, 0.3), 0.55 * glow)
         canvas.glow(u, v, radius * 1.5, lighten(color, 0.5), glow)
-    return canvas.layer(50.0)
+    return canvas.layer(50.0, bleed="tblr")
 
 
 def disc_layer(px: int, u: Real, v: Real, radius: Real, color: Color, depth: Real = 48.0) -> Layer:
     """The sharp disc of a sun or moon."""
-    canvas = Canvas(px, radius * 2.4, radius * 2.4, (u, v))
+    canvas = Canvas(px, radius * 2.2 + 4 / px, radius * 2.2 + 4 / px, (u, v))
     canvas.disc(u, v, radius, color)
     return canvas.layer(depth)
 
@@ -99,10 +99,10 @@ def hills(
     canvas = Canvas(px, WIDE, rise[1] + 0.1 + floor - horizon, (0, (floor + horizon - rise[1]) / 2))
     middle, half = (rise[0] + rise[1]) / 2, (rise[1] - rise[0]) / 2
     canvas.ridge(lambda u: horizon - middle - half * line(u), [(0, lighten(crest, 0.12)), (0.03, crest), (max(rise[1], 0.06), low)], floor)
-    return canvas.layer(depth)
+    return canvas.layer(depth, bleed="lr")
 
 
-def standing(px: int, depth: Real, height: Real, horizon: Real = HORIZON, width: Real = WIDE, below: Real = 0.03) -> Canvas:
+def standing(px: int, depth: Real, height: Real, horizon: Real = HORIZON, width: Real = WIDE, below: Real = 0.08) -> Canvas:
     """A canvas for things that stand on the ground at a depth and reach `height` frame heights up."""
     base = foot(depth, horizon)
     return Canvas(px, width, height + below, (0, base + (below - height) / 2))
@@ -217,7 +217,11 @@ def stars(rng: Rng, px: int, count: int, low: Real, strength: Real = 1.0, depth:
     """Stars above v = low, few of them big; a wide backdrop of points soft enough to move without flicker."""
     canvas = Canvas(px, WIDE, low + TALL / 2, (0, (low - TALL / 2) / 2))
     for _ in range(count):
-        u, v, size = rng.uniform(-WIDE / 2, WIDE / 2), rng.uniform(-TALL / 2, low), rng.choice([0.006, 0.008, 0.013], p=[0.55, 0.3, 0.15])
+        u, v, size = (
+            rng.uniform(-0.48, 0.48) * WIDE,
+            rng.uniform(0.04 - TALL / 2, low - 0.04),
+            rng.choice([0.006, 0.008, 0.013], p=[0.55, 0.3, 0.15]),
+        )
         tint = vary(rng, rgb("#fff6dd"), 0.08)
         if size > 0.01:
             canvas.glow(u, v, size * 1.7, tint, 0.35 * strength)

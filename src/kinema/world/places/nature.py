@@ -146,7 +146,7 @@ def draw_forest(rng: Rng, px: int) -> Scene:
     canopy(rng, near, -0.42, leaf, haze, 0.0)
     sky = m.sky(px, [(-1.2, rgb("#2f7a3c")), (-0.45, rgb("#6fba58")), (-0.15, rgb("#e6f7b8")), (0.1, haze)])
     floor = forest_floor(rng, px, vary(rng, rgb("#5c8a34"), 0.02), ("#8fae3c", "#a8884a", "#3f6e2c"))
-    layers = (sky, m.tree_line(rng, px, 24.0, 26, 0.16, leaf, haze, 0.6), far.layer(14.0), near.layer(6.0))
+    layers = (sky, m.tree_line(rng, px, 24.0, 26, 0.16, leaf, haze, 0.6), far.layer(14.0, bleed="t"), near.layer(6.0, bleed="t"))
     return Scene("forest", layers, floor.ground(mix(haze, rgb("#5c8a34"), 0.35), 3.0), m.HORIZON)
 
 

@@ -156,7 +156,7 @@ def rays(px: int, rng: Rng, color: Color) -> Layer:
     slanted = canvas.u[None] - 0.35 * (canvas.v[:, None] + 1.2) * np.sign(canvas.u[None] + 0.1)
     wave = wander(rng, m.WIDE, 9)(slanted) + 0.5 * wander(rng, m.WIDE, 17)(slanted)
     canvas.paint((slice(None), slice(None)), 0.32 * np.clip(wave, 0, 1) * (1 - reach) ** 1.2, color)
-    return canvas.layer(45.0)
+    return canvas.layer(45.0, bleed="tlr")
 
 
 def draw_underwater(rng: Rng, px: int) -> Scene:
