@@ -74,7 +74,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self.bar: Any = None
         if sys.stderr.isatty():
             self.bar = rich_bar()
-            self.task = self.bar.add_task("", total=None)
+            self.task = self.bar.add_task("load", total=None)
 
     def __enter__(self) -> "ProgressBar":
         if self.bar:

@@ -30,7 +30,7 @@ def run_build(args: argparse.Namespace) -> None:
 
 
 def run_sample(args: argparse.Namespace) -> None:
-    from kinema.world.render import sample
+    from kinema.world.sample import sample
 
     shape = PixelShape(args.frames, *args.size)
     video, truth = sample(args.seed, args.out, shape.frames, shape.height, shape.width)

@@ -53,9 +53,9 @@ class ModelConfig:
         guidance: goes to the embedded scale where the DiT takes one, else to the classifier-free one.
         chosen: other fields of Request.
         """
-        fields = asdict(self.defaults) | {"prompt": prompt} | {name: value for name, value in chosen.items() if value is not None}
+        fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | {name: value for name, value in chosen.items() if value is not None}
         scale = fields.pop("guidance") if guidance is None else guidance
-        scales = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
+        scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])
         return Request(**scales | fields)
 
