@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.dit.layers import MLP, Given, Linear, Modulation, RMSNorm, add_gated, modulate
+from kinema.dit.layers import MLP, ForkLinear, Given, Linear, Modulation, RMSNorm, add_gated, modulate
 from kinema.dit.rope import Turns, rotate
 from kinema.kernels.attend import attend
 
@@ -43,7 +43,7 @@ class DoubleBlock(nn.Module):
             self.add_module(f"{stream}_attn_q_norm", RMSNorm(width // heads))
             self.add_module(f"{stream}_attn_k_norm", RMSNorm(width // heads))
             self.add_module(f"{stream}_attn_proj", Linear(width, width))
-            self.add_module(f"{stream}_mlp", MLP(width, hidden, nn.GELU(approximate="tanh")))
+            self.add_module(f"{stream}_mlp", MLP(width, hidden))
 
     def forward(
         self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context
@@ -77,7 +77,7 @@ class SingleBlock(nn.Module):
         self.heads = heads
         self.attend = attend
         self.modulation = Modulation(width, parts=3)
-        self.linear1 = Linear(width, 3 * width + hidden)
+        self.linear1 = ForkLinear(width, plain=3 * width, bent=hidden)
         self.q_norm = RMSNorm(width // heads)
         self.k_norm = RMSNorm(width // heads)
         self.linear2 = Linear(width + hidden, width)
@@ -86,9 +86,9 @@ class SingleBlock(nn.Module):
         """tokens: [video, text], video first."""
         shift, scale, gate = self.modulation(context.vector)
         given = None if context.given is None else F.pad(context.given, (0, 0, 0, tokens.shape[1] - context.given.shape[1]))
-        qkv, hidden = self.linear1(modulate(tokens, shift, scale, given)).tensor_split([3 * tokens.shape[-1]], dim=-1)
+        qkv, hidden = self.linear1(modulate(tokens, shift, scale, given))
         q, k, v = split_heads(qkv, self.heads)
         q, k = (rotate(x, context.turns).to(v.dtype) for x in (self.q_norm(q), self.k_norm(k)))
         mixed = self.attend(q, k, v, context.key_mask).flatten(2)
-        branch = self.linear2(torch.cat([mixed, F.gelu(hidden, approximate="tanh")], dim=-1))
+        branch = self.linear2(torch.cat([mixed, hidden], dim=-1))
         return add_gated(tokens, gate, branch, given)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinema.dit.rope import Grid
-from kinema.kernels.linear import linear
+from kinema.kernels.linear import has_onednn, linear, linear_gelu
 
 EPS = 1e-6
 SINUSOID = 256  # channels of the time and guidance sinusoids
@@ -24,6 +24,28 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
         return linear(x, self.weight, self.bias)
+
+
+class GeluLinear(nn.Linear):
+    """A linear layer with its GELU (tanh form), which fuses on a CPU."""
+
+    def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
+        return linear_gelu(x, self.weight, self.bias)
+
+
+class ForkLinear(nn.Linear):
+    """One matrix for two branches: the first `plain` outputs stay as they are, the others pass a GELU (tanh form)."""
+
+    def __init__(self, inputs: int, plain: int, bent: int):
+        super().__init__(inputs, plain + bent)
+        self.plain = plain
+
+    def forward(self, x: Float[Tensor, "*any i"]) -> tuple[Float[Tensor, "*any p"], Float[Tensor, "*any o"]]:
+        if has_onednn(x):
+            weights, biases = self.weight.tensor_split([self.plain]), self.bias.tensor_split([self.plain])
+            return linear(x, weights[0], biases[0]), linear_gelu(x, weights[1], biases[1])
+        plain, bent = linear(x, self.weight, self.bias).tensor_split([self.plain], dim=-1)
+        return plain, F.gelu(bent, approximate="tanh")
 
 
 def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B 256"]:
@@ -110,16 +132,15 @@ class RMSNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    """Widen, bend, narrow."""
+    """Widen with a GELU, narrow."""
 
-    def __init__(self, width: int, hidden: int, bend: nn.Module):
+    def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.fc1 = Linear(width, hidden)
-        self.act = bend
+        self.fc1 = GeluLinear(width, hidden)
         self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class Modulation(nn.Module):

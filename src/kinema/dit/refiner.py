@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.dit.layers import EPS, MLP, Linear, MeanTextEmbedder, ScalarEmbedder
+from kinema.dit.layers import EPS, Linear, MeanTextEmbedder, ScalarEmbedder
 from kinema.kernels.attend import attend
 
 
@@ -19,6 +19,18 @@ def masked_mean(text: Float[Tensor, "B L d"], mask: Bool[Tensor, "B L"] | None) 
         return text.mean(dim=1)
     weight = mask[:, :, None].to(text.dtype)
     return (text * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+class RefinerMLP(nn.Module):
+    """Widen, SiLU, narrow."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return self.fc2(F.silu(self.fc1(x)))
 
 
 class RefinerBlock(nn.Module):
@@ -31,7 +43,7 @@ class RefinerBlock(nn.Module):
         self.self_attn_qkv = Linear(width, 3 * width)
         self.self_attn_proj = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = MLP(width, hidden, nn.SiLU())
+        self.mlp = RefinerMLP(width, hidden)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
         self.attend = attend
 

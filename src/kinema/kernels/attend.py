@@ -58,5 +58,5 @@ def _attend_written_out(
 def _attend_head(q: Float[Tensor, "L K"], k: Float[Tensor, "S K"], v: Float[Tensor, "K S"], into: Float[Tensor, "L K"]) -> None:
     step = max(64, BLOCK // k.shape[0])
     for rows, out in zip(q.split(step), into.split(step), strict=True):
-        shares = onednn_product(rows, k, None).softmax(-1).to(v.dtype)
-        out.copy_(onednn_product(shares, v, None))
+        shares = onednn_product(rows, k).softmax(-1).to(v.dtype)
+        out.copy_(onednn_product(shares, v))
