@@ -133,15 +133,14 @@ def test_a_forbidden_folder_is_told_before_the_work_begins(command: Command, tin
 
 def test_an_interrupt_ends_cleanly(tiny_folder: Path, tmp_path: Path):
     words = [sys.executable, "-m", "kinema", "generate", "--prompt", "A cat.", "--steps", "1000", "--weights", str(tiny_folder)]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("denoise"):
-            break
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(60) == 130
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("denoise"):
+            assert process.poll() is None
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
     assert "interrupted" in rest
     assert "Traceback" not in rest
     assert nothing_in(tmp_path)

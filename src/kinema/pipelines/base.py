@@ -54,7 +54,8 @@ class ModelConfig:
         chosen: other fields of Request.
         """
         fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | {name: value for name, value in chosen.items() if value is not None}
-        scale = fields.pop("guidance") if guidance is None else guidance
+        default = fields.pop("guidance")
+        scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])
         return Request(**scales | fields)
