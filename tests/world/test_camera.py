@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 
 from kinema.records import CAMERA_MOVEMENTS
-from kinema.world.camera import CameraPath, ground_to_screen, move_camera, project, view_matrices, wall_to_screen
+from kinema.world.camera import CameraPath, ground_to_screen, move_camera, plane_to_screen, project, view_matrices
 
 FRAMES, SUBJECT, HORIZON = 17, 1.4, -0.06
 MIRRORED = [(a, b) for a, b in zip(CAMERA_MOVEMENTS[:-2:2], CAMERA_MOVEMENTS[1:-2:2], strict=True) if "left" in a]
 
 
+def wall(camera: CameraPath, depth: float) -> np.ndarray:
+    """World (x, y) on the upright plane at a depth to the screen."""
+    vectors = (np.broadcast_to(vector, (FRAMES, 3)) for vector in ((1.0, 0, 0), (0, 1.0, 0), (0, 0, depth)))
+    return plane_to_screen(view_matrices(camera, HORIZON), camera, *vectors)
+
+
 def seen(movement: str, depth: float, x: float = 0.0, y: float = 0.0, amount: float = 1.0) -> np.ndarray:
     """Screen track [T, 2] of a world point at `depth`."""
     camera = move_camera(movement, FRAMES, SUBJECT, amount, seed=3)
-    walls = wall_to_screen(view_matrices(camera, HORIZON), camera, np.full(FRAMES, depth))
-    return project(walls, np.array([[x, y]]))[:, 0]
+    return project(wall(camera, depth), np.array([[x, y]]))[:, 0]
 
 
 def travel(track: np.ndarray) -> np.ndarray:
@@ -80,7 +85,6 @@ def test_handheld_is_small_smooth_and_seeded():
 @pytest.mark.parametrize("movement", CAMERA_MOVEMENTS)
 def test_ground_and_upright_planes_agree_where_they_meet(movement):
     camera = move_camera(movement, FRAMES, SUBJECT, 1.0, 3)
-    view = view_matrices(camera, HORIZON)
-    on_ground = project(ground_to_screen(view, camera), np.array([[0.2, 2.0]]))
-    on_wall = project(wall_to_screen(view, camera, np.full(FRAMES, 2.0)), np.array([[0.2, 0.5]]))
+    on_ground = project(ground_to_screen(view_matrices(camera, HORIZON), camera), np.array([[0.2, 2.0]]))
+    on_wall = project(wall(camera, 2.0), np.array([[0.2, 0.5]]))
     assert on_ground == pytest.approx(on_wall)

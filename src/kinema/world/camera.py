@@ -19,6 +19,7 @@ from kinema.records import CAMERA_MOVEMENTS
 
 Series: TypeAlias = Float[np.ndarray, "T"]
 Matrices: TypeAlias = Float[np.ndarray, "T 3 3"]
+Vectors: TypeAlias = Float[np.ndarray, "... T 3"]
 
 GROUND_Y = 0.5  # how far the ground lies below the camera: at depth 1 it meets the lower edge of the frame
 PAN = 0.34  # shift of the subject over a clip, in frame heights
@@ -50,9 +51,6 @@ class CameraPath:
     def at_rest(cls, frames: int) -> "CameraPath":
         still = np.zeros(frames)
         return cls(still, still, still, still, still, still, np.ones(frames))
-
-    def part(self, frames: slice) -> "CameraPath":
-        return CameraPath(*(getattr(self, name)[frames] for name in self.__dataclass_fields__))
 
     def to_json(self) -> dict[str, list[float]]:
         return {name: [round(float(value), 5) for value in getattr(self, name)] for name in self.__dataclass_fields__}
@@ -151,29 +149,28 @@ def view_matrices(camera: CameraPath, horizon: float) -> Matrices:
     return _lens(camera, horizon) @ _turn(camera)
 
 
-def _plane_to_screen(view: Matrices, camera: CameraPath, axes: Float[np.ndarray, "3 2"], origin: Float[np.ndarray, "T 3"]) -> Matrices:
-    to_origin = origin - np.stack([camera.x, camera.y, camera.z], 1)
-    columns = np.concatenate([np.broadcast_to(axes, (len(to_origin), 3, 2)), to_origin[:, :, None]], 2)
-    return view @ columns
+def plane_to_screen(
+    view: Matrices,
+    camera: CameraPath,
+    right: Float[np.ndarray, "... T 3"],
+    down: Float[np.ndarray, "... T 3"],
+    middle: Float[np.ndarray, "... T 3"],
+) -> Float[np.ndarray, "... T 3 3"]:
+    """The matrix that takes (a, b, 1) on the plane middle + a right + b down (world vectors) to homogeneous screen points.
 
-
-_UPRIGHT = np.array([[1.0, 0], [0, 1], [0, 0]])
-_FLAT = np.array([[1.0, 0], [0, 0], [0, 1]])
-
-
-def wall_to_screen(view: Matrices, camera: CameraPath, depth: Series) -> Matrices:
-    """World (x, y, 1) on the upright plane at `depth` (one a frame) to homogeneous screen points."""
-    nil = np.zeros_like(depth)
-    return _plane_to_screen(view, camera, _UPRIGHT, np.stack([nil, nil, depth], 1))
+    Their third coordinate is the depth: positive before the camera.
+    """
+    from_camera = middle - np.stack([camera.x, camera.y, camera.z], -1)
+    return view @ np.stack(np.broadcast_arrays(right, down, from_camera), -1)
 
 
 def ground_to_screen(view: Matrices, camera: CameraPath) -> Matrices:
-    """World (x, z, 1) on the ground y = GROUND_Y to homogeneous screen points; the third coordinate is positive before the camera."""
-    nil = np.zeros_like(camera.x)
-    return _plane_to_screen(view, camera, _FLAT, np.stack([nil, nil + GROUND_Y, nil], 1))
+    """World (x, z, 1) on the ground y = GROUND_Y to homogeneous screen points."""
+    right, down, middle = (np.broadcast_to(vector, (len(view), 3)) for vector in ((1.0, 0, 0), (0, 0, 1.0), (0, GROUND_Y, 0)))
+    return plane_to_screen(view, camera, right, down, middle)
 
 
-def project(to_screen: Matrices, points: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "T P 2"]:
-    """Where points of a plane are seen: screen (u, v) a frame. Points behind the camera come out mirrored."""
+def project(to_screen: Float[np.ndarray, "... 3 3"], points: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "... P 2"]:
+    """Where points (a, b) of a plane are seen: screen (u, v). Points behind the camera come out mirrored."""
     homogeneous = to_screen @ np.concatenate([points, np.ones((len(points), 1))], 1).T
-    return np.moveaxis(homogeneous[:, :2] / homogeneous[:, 2:], 1, 2)
+    return np.swapaxes(homogeneous[..., :2, :] / homogeneous[..., 2:, :], -1, -2)

@@ -70,9 +70,6 @@ class Pose:
         nil, one = np.zeros(frames), np.ones(frames)
         return cls(nil, nil, one, nil, one, one)
 
-    def part(self, frames: slice) -> "Pose":
-        return Pose(*(getattr(self, name)[frames] for name in self.__dataclass_fields__))
-
 
 PathFn = Callable[[Series, Stage, Pose], Pose]
 
@@ -236,7 +233,7 @@ def _zigzag(side: int) -> PathFn:
     def move(p: Series, stage: Stage, rest: Pose) -> Pose:
         wave = 1 - 4 * np.abs((1.5 * p + 0.25) % 1 - 0.5)
         across = replace(rest, x=side * stage.crossing * (p - 0.5))
-        return replace(across, near=1 / (1.1 + 0.32 * wave)) if stage.grounded else replace(across, lift=0.22 * wave)
+        return replace(across, near=1 / (1.2 + 0.32 * wave)) if stage.grounded else replace(across, lift=0.22 * wave)
 
     return move
 

@@ -1,13 +1,15 @@
 """From a spec to geometry: where camera and subjects are in each frame, and the matrix of every plane that is drawn.
 
-A plane's matrix `to_screen` [T 3 3] takes (a, b, 1), a and b in [-1, 1] over the picture on it, to homogeneous screen points;
-its inverse says which point of the picture a pixel shows, in the coordinates of F.grid_sample.
+A plane's matrix takes (a, b, 1), a and b in [-1, 1] over the picture on it, to homogeneous screen points; its inverse says
+which point of the picture a pixel shows, in the coordinates of F.grid_sample.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from kinema.world.camera import (
     GROUND_Y,
@@ -16,16 +18,17 @@ from kinema.world.camera import (
     Series,
     ground_to_screen,
     move_camera,
+    plane_to_screen,
     project,
     view_matrices,
-    wall_to_screen,
 )
 from kinema.world.motion import Pose, Stage, mirrored, move_subject
+from kinema.world.scenes import Layer
 from kinema.world.spec import PACES, SHOTS, ClipSpec
 from kinema.world.sprites import Subject
 
 AIR_DEPTH = 1.5  # of a subject that does not stand on a ground
-PAIR_SHRINK, PAIR_OFFSET = 0.74, 0.24  # two subjects: their size against one alone; how far each stands aside, in frame widths
+PAIR_SHRINK, PAIR_OFFSET = 0.78, 0.24  # two subjects: their size against one alone; how far each stands aside, in frame widths
 HOVER = 0.15  # frame heights above the ground, of what flies
 CORNERS = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
 
@@ -52,7 +55,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a clip that moves. view: world to screen directions of the camera."""
+    """Everything about a clip that moves. view: world directions to the screen."""
 
     spec: ClipSpec
     horizon: float
@@ -60,20 +63,23 @@ class Plan:
     view: Matrices
     actors: tuple[Actor, ...]
 
-    @property
-    def frames(self) -> int:
-        return len(self.view)
+    def to_screen(self, quads: Sequence["Quad"]) -> Float[np.ndarray, "N T 3 3"]:
+        """The matrices of some planes."""
+        right, down, middle = (np.stack([getattr(quad, name) for quad in quads]) for name in ("right", "down", "middle"))
+        return plane_to_screen(self.view, self.camera, right, down, middle)
 
-    def part(self, frames: slice) -> "Plan":
-        """Some of the frames."""
-        actors = [replace(actor, pose=actor.pose.part(frames), start=actor.start + frames.start) for actor in self.actors]
-        return replace(self, camera=self.camera.part(frames), view=self.view[frames], actors=tuple(actors))
+    def ground(self) -> Matrices:
+        """The matrix of the ground, whose points are (x, z)."""
+        return ground_to_screen(self.view, self.camera)
 
-    def boxes(self) -> Float[np.ndarray, "A T 4"]:
-        """Left, top, right, bottom of each subject's picture on the screen, in pixels, beyond the frame too."""
-        scale, middle = self.spec.height, (self.spec.width / 2, self.spec.height / 2)
-        corners = [project(actor_to_screen(self, actor), CORNERS) * scale + middle for actor in self.actors]
-        return np.stack([np.concatenate([track.min(1), track.max(1)], 1) for track in corners])
+    def in_pixels(self, to_screen: Float[np.ndarray, "N T 3 3"]) -> Float[np.ndarray, "N T 4 2"]:
+        """Where the corners of pictures are seen, beyond the frame too: upper left, upper right, lower right, lower left."""
+        return project(to_screen, CORNERS) * self.spec.height + (self.spec.width / 2, self.spec.height / 2)
+
+    def boxes(self) -> Float[np.ndarray, "N T 4"]:
+        """Left, top, right, bottom of each subject's picture in pixels, beyond the frame too."""
+        corners = self.in_pixels(self.to_screen([actor_quad(self, actor) for actor in self.actors]))
+        return np.concatenate([corners.min(2), corners.max(2)], 2)
 
 
 def clip_rng(spec: ClipSpec, purpose: int) -> np.random.Generator:
@@ -117,31 +123,41 @@ def make_plan(spec: ClipSpec, cast: list[tuple[Subject, float]], horizon: float,
     return Plan(spec, horizon, camera, view_matrices(camera, horizon), tuple(actors))
 
 
-def _placed(x: Series, y: Series, half_width: Series, half_height: Series, turn: Series) -> Matrices:
-    """(a, b, 1) in [-1, 1] to plane coordinates: stretched, turned clockwise, moved."""
-    cos, sin, nil, one = np.cos(turn), np.sin(turn), np.zeros_like(x), np.ones_like(x)
-    rows = [cos * half_width, -sin * half_height, x, sin * half_width, cos * half_height, y, nil, nil, one]
-    return np.stack(rows, 1).reshape(-1, 3, 3)
+@dataclass(frozen=True)
+class Quad:
+    """Where a picture hangs in the world in each frame: middle + a right + b down for a and b in [-1, 1]."""
+
+    right: Float[np.ndarray, "T 3"]
+    down: Float[np.ndarray, "T 3"]
+    middle: Float[np.ndarray, "T 3"]
 
 
-def actor_to_screen(plan: Plan, actor: Actor) -> Matrices:
+def _vectors(x: ArrayLike, y: ArrayLike, z: ArrayLike, frames: int) -> Float[np.ndarray, "T 3"]:
+    vectors = np.empty((frames, 3))
+    vectors[:, 0], vectors[:, 1], vectors[:, 2] = x, y, z
+    return vectors
+
+
+def actor_quad(plan: Plan, actor: Actor) -> Quad:
     """The picture of an actor: upright at its depth, stretched from its feet up, turned about its middle."""
-    pose, stage, depth = actor.pose, actor.stage, actor.depth
-    half_width, half_height = (side * depth / 2 for side in stage.size)
+    pose, stage, depth, frames = actor.pose, actor.stage, actor.depth, plan.spec.frames
     feet = GROUND_Y if stage.grounded else (stage.home[1] + stage.size[1] / 2 - plan.horizon) * depth
-    y = feet - pose.lift * depth - half_height * np.abs(pose.stretch_y)
-    side = -1.0 if actor.mirrored else 1.0
-    wide = pose.stretch_x + np.copysign(0.04, pose.stretch_x)  # edge-on it is thin, never nothing
-    placed = _placed(actor.x, y, side * half_width * wide, half_height * pose.stretch_y, pose.turn)
-    return wall_to_screen(plan.view, plan.camera, actor.depths) @ placed
+    half_height = stage.size[1] * depth / 2
+    thin = np.copysign(0.04, pose.stretch_x)  # edge-on it is thin, never nothing
+    half_width = (-1 if actor.mirrored else 1) * stage.size[0] * depth / 2 * (pose.stretch_x + thin)
+    y = feet - pose.lift * depth - half_height * pose.stretch_y
+    cos, sin = np.cos(pose.turn), np.sin(pose.turn)
+    right = _vectors(cos * half_width, sin * half_width, 0, frames)
+    down = _vectors(-sin * half_height * pose.stretch_y, cos * half_height * pose.stretch_y, 0, frames)
+    return Quad(right, down, _vectors(actor.x, y, actor.depths, frames))
 
 
-def shadow_to_screen(plan: Plan, actor: Actor) -> Matrices:
+def shadow_quad(plan: Plan, actor: Actor) -> Quad:
     """The blot on the ground below an actor; wider as it rises."""
+    size, frames = actor.stage.size[0] * actor.depth, plan.spec.frames
     spread = 1 + 0.6 * np.maximum(actor.pose.lift, 0)
-    width = 0.56 * actor.stage.size[0] * actor.depth * (0.35 + 0.65 * np.abs(actor.pose.stretch_x)) * spread
-    placed = _placed(actor.x, actor.depths, width, 0.22 * actor.stage.size[0] * actor.depth * spread, np.zeros_like(width))
-    return ground_to_screen(plan.view, plan.camera) @ placed
+    right = _vectors(0.56 * size * (0.35 + 0.65 * np.abs(actor.pose.stretch_x)) * spread, 0, 0, frames)
+    return Quad(right, _vectors(0, 0, 0.22 * size * spread, frames), _vectors(actor.x, GROUND_Y, actor.depths, frames))
 
 
 def shadow_strength(actor: Actor) -> Series:
@@ -149,9 +165,8 @@ def shadow_strength(actor: Actor) -> Series:
     return 0.5 / (1 + 5 * np.maximum(actor.pose.lift, 0))
 
 
-def layer_to_screen(plan: Plan, depth: float, width: float, height: float, center: tuple[float, float]) -> Matrices:
-    """A scene's layer, its sizes in frame heights at rest."""
-    nil = np.zeros(plan.frames)
-    x, y = center[0] * depth, (center[1] - plan.horizon) * depth
-    placed = _placed(nil + x, nil + y, nil + width * depth / 2, nil + height * depth / 2, nil)
-    return wall_to_screen(plan.view, plan.camera, nil + depth) @ placed
+def layer_quad(plan: Plan, layer: Layer) -> Quad:
+    """A scene's layer: upright, its sizes in frame heights at rest."""
+    z, (u, v), frames = layer.depth, layer.center, plan.spec.frames
+    middle = _vectors(u * z, (v - plan.horizon) * z, z, frames)
+    return Quad(_vectors(layer.width * z / 2, 0, 0, frames), _vectors(0, layer.height * z / 2, 0, frames), middle)

@@ -26,7 +26,7 @@ class Shot(NamedTuple):
     weight: float
 
 
-SHOTS = {"close-up": Shot(0.72, 0.42, 0.3), "medium shot": Shot(0.52, 0.35, 0.45), "wide shot": Shot(0.34, 0.26, 0.25)}
+SHOTS = {"close-up": Shot(0.72, 0.42, 0.3), "medium shot": Shot(0.53, 0.35, 0.48), "wide shot": Shot(0.37, 0.27, 0.22)}
 PACES = {"slowly": 0.7, "": 1.0, "quickly": 1.45}
 
 ANIMATED_SHARE, PAIR_SHARE, PLAIN_SHARE, MATCHED_SHARE = 0.92, 0.15, 0.12, 0.65
