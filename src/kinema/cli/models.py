@@ -1,0 +1,130 @@
+"""`kinema info`, `kinema convert` and `kinema verify`: models and files, looked at and rewritten."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinema.cli.console import say
+from kinema.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PICTURES = (".mp4", ".png")
+LAYOUTS = ("published", "diffusers")
+
+
+def info_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="a video, picture, latents, checkpoint or model folder; none: the presets"
+    )
+    parser.set_defaults(run=run_info)
+
+
+def run_info(args: argparse.Namespace) -> None:
+    if args.file is None:
+        return show_presets()
+    if not args.file.exists():
+        raise InputError(f"file={args.file} does not exist: give a video, picture, latents, checkpoint or model folder")
+    if args.file.suffix in PICTURES:
+        return show(picture_facts(args.file))
+    return show(checkpoint_facts(args.file))
+
+
+def show(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def picture_facts(path: Path) -> dict[str, Any]:
+    """What the file is, and the recipe that it carries."""
+    from dataclasses import asdict
+
+    from kinema.media.video import probe, read_metadata
+
+    header = asdict(probe(path)) if path.suffix == ".mp4" else {}
+    return {"file": str(path), **header, "recipe": read_metadata(path)}
+
+
+def checkpoint_facts(path: Path) -> dict[str, Any]:
+    """Size and contents of a checkpoint; of a folder with a config of ours, that too."""
+    from kinema.pipelines.recipe import sha256
+    from kinema.pipelines.store import CONFIG_FILE
+    from kinema.weights import load_state
+
+    if (path / CONFIG_FILE).is_file():
+        return {"file": str(path), "config": json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))}
+    return {"file": str(path), "sha256": sha256(path), **tensor_facts(load_state(path))}
+
+
+def tensor_facts(state: dict[str, "Tensor"]) -> dict[str, Any]:
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    return {"tensors": len(state), "parameters": sum(tensor.numel() for tensor in state.values()), "dtypes": dtypes, "shapes": shapes}
+
+
+def show_presets() -> None:
+    """Every preset with its size, defaults, and whether its weights are here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kinema.flow.samplers import SAMPLERS
+    from kinema.pipelines.placement import Placement
+    from kinema.presets import MODELS
+
+    table = Table("preset", "DiT", "VAE", "makes (frames x height x width)", "steps", "guidance", "weights")
+    for name, make in MODELS.items():
+        table.add_row(name, *preset_row(make()))
+    Console().print(table)
+    placement = Placement.choose()
+    say(f"samplers: {', '.join(SAMPLERS)}; here: {', '.join(f'{key} {value}' for key, value in placement.names().items())}")
+
+
+def preset_row(config: "ModelConfig") -> list[str]:
+    from kinema.errors import WeightsError
+    from kinema.pipelines.store import default_folder, find_files
+
+    size = config.defaults
+    try:
+        folder = default_folder(config)
+        find_files(config, folder)
+        found = str(folder)
+    except WeightsError:
+        found = "not here"
+    made = f"{size.frames} x {size.height} x {size.width}, {size.fps} fps"
+    return [parameters(config.dit), parameters(config.vae), made, str(size.steps), str(size.guidance), found]
+
+
+def parameters(config: "DiTConfig | VAEConfig") -> str:
+    """How many, counted without building anything: 12.8 B, 15.4 M."""
+    import torch
+
+    from kinema.dit.model import DiT, DiTConfig
+    from kinema.vae.model import CausalVAE
+
+    with torch.device("meta"):
+        model = DiT(config) if isinstance(config, DiTConfig) else CausalVAE(config)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def convert_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, or a diffusers folder")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers a folder")
+    parser.add_argument("--to", choices=LAYOUTS, default=LAYOUTS[0], help="whose names the tensors get; default: %(default)s")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(args: argparse.Namespace) -> None:
+    raise InputError("not yet")
+
+
+def verify_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="witnesses: weights, inputs and outputs of the published models"
+    )
+    parser.set_defaults(run=run_verify)
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    raise InputError("not yet")
