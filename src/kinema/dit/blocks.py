@@ -37,13 +37,12 @@ class DoubleBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.attend = attend
-        for stream in ("img", "txt"):
-            self.add_module(f"{stream}_mod", Modulation(width, parts=6))
-            self.add_module(f"{stream}_attn_qkv", Linear(width, 3 * width))
-            self.add_module(f"{stream}_attn_q_norm", RMSNorm(width // heads))
-            self.add_module(f"{stream}_attn_k_norm", RMSNorm(width // heads))
-            self.add_module(f"{stream}_attn_proj", Linear(width, width))
-            self.add_module(f"{stream}_mlp", MLP(width, hidden))
+        self.img_mod, self.txt_mod = (Modulation(width, parts=6) for _ in range(2))
+        self.img_attn_qkv, self.txt_attn_qkv = (Linear(width, 3 * width) for _ in range(2))
+        self.img_attn_q_norm, self.txt_attn_q_norm = (RMSNorm(width // heads) for _ in range(2))
+        self.img_attn_k_norm, self.txt_attn_k_norm = (RMSNorm(width // heads) for _ in range(2))
+        self.img_attn_proj, self.txt_attn_proj = (Linear(width, width) for _ in range(2))
+        self.img_mlp, self.txt_mlp = (MLP(width, hidden) for _ in range(2))
 
     def forward(
         self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context

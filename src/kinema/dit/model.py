@@ -12,10 +12,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
-from kinema.dit.layers import Given, Linear, Modulation, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
+from kinema.dit.layers import Given, Linear, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
 from kinema.dit.refiner import TokenRefiner
 from kinema.dit.rope import Grid, rope_for
 from kinema.errors import InputError
+
+SMALL = ("time_in", "vector_in", "guidance_in", "t_embedder", "c_embedder")  # layers that start at normal(0.02)
+ZERO = ("img_mod", "txt_mod", "modulation", "adaLN_modulation", "final_layer")  # layers that start at zero
 
 ImageCondition = Literal["none", "token_replace", "latent_concat"]
 
@@ -183,20 +186,11 @@ class DiT(nn.Module):
         refiner gates, final layer. Source: DiT (Peebles and Xie 2023, arXiv 2212.09748), adaLN-Zero.
         """
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Linear | nn.Conv3d):
+                nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.img_in.proj.weight.flatten(1))
-        nn.init.zeros_(self.img_in.proj.bias)
-        for embedder in (self.time_in, self.vector_in, self.guidance_in, self.txt_in.t_embedder, self.txt_in.c_embedder):
-            for name, parameter in embedder.named_parameters() if embedder is not None else ():
-                if name.endswith("weight"):
-                    nn.init.normal_(parameter, std=0.02)
-        for layer in self._zero_layers():
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def _zero_layers(self) -> list[nn.Linear]:
-        gates = [block.adaLN_modulation[1] for block in self.txt_in.individual_token_refiner.blocks]
-        modulations = [module.linear for module in self.modules() if isinstance(module, Modulation)]
-        return [*gates, *modulations, self.final_layer.adaLN_modulation[1], self.final_layer.linear]
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight") and any(part in SMALL for part in name.split(".")):
+                nn.init.normal_(parameter, std=0.02)
+            elif any(part in ZERO for part in name.split(".")):
+                nn.init.zeros_(parameter)

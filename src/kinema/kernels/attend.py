@@ -46,7 +46,7 @@ def _attend_written_out(
     mixed = torch.empty_like(q)
     scale = q.shape[-1] ** -0.5
     for row in range(len(q)):
-        real = slice(None) if key_mask is None else key_mask[row]
+        real = slice(None) if key_mask is None or key_mask[row].all() else key_mask[row]
         queries = (q[row].float() * scale).transpose(0, 1).contiguous()
         keys = k[row, real].float().transpose(0, 1).contiguous()
         values = v[row, real].permute(1, 2, 0).contiguous()
