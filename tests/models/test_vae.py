@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from kinema.errors import InputError
-from kinema.vae.conv import CausalConv3d, FrameNorm, enlarge, fit_channels, pack, unpack
+from kinema.vae.conv import PIECE, CausalConv3d
 from kinema.vae.model import CausalVAE, Posterior, VAEConfig, mini_vae
+from kinema.vae.norm import ClipNorm, FrameNorm
+from kinema.vae.sampling import NearestUp, fit_channels, pack, unpack
 
 TINY_PUBLISHED = VAEConfig(channels=(8, 8, 16, 16), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), groups=4)
 TINY_STREAMING = VAEConfig(
@@ -67,9 +69,34 @@ def test_unpack_undoes_pack(stride):
     assert torch.equal(unpack(pack(frames, stride), stride), frames)
 
 
-def test_the_opening_frame_grows_in_space_only():
-    frames = torch.arange(3.0).view(1, 1, 3, 1, 1)
-    assert enlarge(frames, (2, 2, 2))[0, 0, :, 1, 1].tolist() == [0, 1, 1, 2, 2]
+@pytest.mark.parametrize("border", ["replicate", "zeros"])
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2), (2, 1, 1)])
+def test_upsampling_by_phases_is_nearest_neighbours_and_then_the_convolution(stride, border):
+    up = NearestUp(4, stride, border).double()
+    frames = torch.randn(1, 4, 3, 5, 6, dtype=torch.float64)
+    large = frames
+    for axis, factor in zip((2, 3, 4), stride, strict=True):
+        large = large.repeat_interleave(factor, axis)
+    large = large[:, :, stride[0] - 1 :]  # the opening frame grows in space only
+    torch.testing.assert_close(up([frames])[0], up.conv(large), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_convolution_sweeping_over_pieces_gives_the_whole(training):
+    conv = CausalConv3d(3, 4).double()
+    frames = torch.randn(2, 3, 8, 5, 6, dtype=torch.float64)
+    with torch.set_grad_enabled(training):
+        swept = torch.cat(list(conv.sweep(frames.split([1, 1, 2, 4], 2))), 2)
+        torch.testing.assert_close(swept, conv(frames), rtol=0, atol=1e-12)
+
+
+def test_a_clip_norm_over_pieces_is_group_norm_over_the_whole():
+    norm = ClipNorm(2, 4).double()
+    frames = 3 + torch.randn(2, 4, 6, 5, 3, dtype=torch.float64)
+    expected = torch.nn.functional.silu(norm(frames))
+    with torch.no_grad():
+        activate = norm.over(list(frames.split([1, 2, 3], 2)))
+        torch.testing.assert_close(activate(frames, None), expected, rtol=0, atol=1e-12)
 
 
 def test_fewer_channels_are_averages_and_more_are_copies():
@@ -136,6 +163,18 @@ def test_kl_is_zero_for_the_standard_normal_and_positive_elsewhere():
     assert Posterior(zero, zero).kl().tolist() == [0, 0]
     assert (Posterior(zero + 1, zero).kl() > 0).all()
     assert (Posterior(zero, zero - 1).kl() > 0).all()
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("numbers", [1, 2000])
+def test_inference_in_small_pieces_gives_what_training_sees(config, numbers, monkeypatch):
+    vae = random_vae(config)
+    whole = vae.encode(clip(17))
+    pixels = vae.decode(whole.mean)
+    monkeypatch.setitem(PIECE, "cpu", numbers)
+    with torch.no_grad():
+        torch.testing.assert_close(vae.encode(clip(17)).mean, whole.mean, rtol=0, atol=1e-10)
+        torch.testing.assert_close(vae.decode(whole.mean), pixels, rtol=0, atol=1e-10)
 
 
 def test_scaled_latents_come_back():

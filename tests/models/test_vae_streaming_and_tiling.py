@@ -70,7 +70,7 @@ def test_tiles_cover_any_size(frames, height, width):
 
 @torch.no_grad()
 def test_tiles_of_a_smooth_clip_agree_with_the_whole():
-    """Within a tenth of the signal, for a model that is little more than its shortcuts."""
+    """Within 15 percent of the signal, for a model that is little more than its shortcuts."""
     torch.manual_seed(0)
     vae = CausalVAE(replace(TINY_STREAMING, mid_attention="none", border="replicate", tile_size=64, tile_frames=16))
     for parameter in vae.parameters():
@@ -78,9 +78,9 @@ def test_tiles_of_a_smooth_clip_agree_with_the_whole():
     coarse = torch.rand(1, 3, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pixels = interpolate(coarse, size=(33, 96, 96), mode="trilinear")
     whole = vae.encode(pixels).mean
-    assert (encode_tiled(vae, pixels).mean - whole).square().mean() < 0.1**2 * whole.square().mean()
+    assert (encode_tiled(vae, pixels).mean - whole).square().mean() < 0.15**2 * whole.square().mean()
     decoded = vae.decode(whole)
-    assert (decode_tiled(vae, whole) - decoded).square().mean() < 0.1**2 * decoded.square().mean()
+    assert (decode_tiled(vae, whole) - decoded).square().mean() < 0.15**2 * decoded.square().mean()
 
 
 def test_blending_fades_from_one_tile_to_the_next():

@@ -1,9 +1,11 @@
-"""Causal convolution in time, the two norms, and how a clip moves between grids.
+"""Causal convolution along a clip that passes in pieces.
 
-Everything here works on a whole clip or on successive chunks of it. What a layer must remember between chunks it keeps in
-`Past`; without one, the tensor given is the whole clip. The first frame is special: it stands for itself, later ones for groups.
+A clip is handed on as a list of successive pieces, and whoever reads a piece takes it out, so that a layer's input shrinks while
+its output grows. While training there is one piece, the whole clip. What a layer must remember from one call to the next, it
+keeps in `Past`; without one, the list given is the whole clip.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -14,17 +16,93 @@ from torch.nn import functional as F
 
 Stride = tuple[int, int, int]  # along t, h, w
 Border = Literal["replicate", "zeros"]
+Clip = list[Float[Tensor, "_ _ _ _ _"]]  # each [B C T H W], alike but for T
 Past = dict[nn.Module, Tensor]
-"""What each layer keeps of the chunks before: its last frames, or an empty tensor for "there was one"."""
+"""What each layer keeps of the calls before: its last frames, or an empty tensor for "there was one"."""
+
+PIECE = {"cpu": 2**22}  # numbers in one piece; the C allocator keeps blocks of this size, larger ones cost a page fault per 4 KB
+LARGE_PIECE = 2**28
+SLAB = 2**18
 
 
-def opens(layer: nn.Module, frames: Tensor, past: Past | None) -> bool:
-    """Whether these are the first frames this layer sees; it remembers that there were some."""
+def drain(clip: Clip) -> Iterator[Tensor]:
+    """The pieces in order; the list no longer holds what was handed out."""
+    while clip:
+        yield clip.pop(0)
+
+
+def budget(frames: Tensor) -> int:
+    """Numbers in one piece on the device of `frames`."""
+    return PIECE.get(frames.device.type, LARGE_PIECE)
+
+
+def pieces(clip: Clip, growth: int | float = 1) -> Iterator[Tensor]:
+    """Cut along time so that what a layer makes of a piece, `growth` times as large, stays cheap to allocate."""
+    for frames in drain(clip):
+        if torch.is_grad_enabled():
+            yield frames
+            continue
+        yield from frames.split(max(1, int(budget(frames) / growth / frames[:, :, :1].numel())), 2)
+
+
+def merge(clip: Clip) -> Clip:
+    """Join neighbours that together are still one piece."""
+    joined: Clip = []
+    for frames in drain(clip):
+        if joined and joined[-1].numel() + frames.numel() <= budget(frames):
+            frames = torch.cat([joined.pop(), frames], 2)
+        joined.append(frames)
+    return joined
+
+
+def slabs(frames: Tensor) -> Iterator[Tensor]:
+    """Views of a few rows each: what is computed from one and then thrown away fits the processor's cache."""
+    for frame in frames.split(1, 2):
+        yield from frame.split(max(1, SLAB // frame[..., :1, :].numel()), 3) if frames.device.type == "cpu" else (frame,)
+
+
+def beside(clip: Clip, way: Callable[[Tensor], Tensor], kept: Clip) -> Iterator[Tensor]:
+    """Hand the pieces on and keep what `way` makes of each."""
+    for frames in drain(clip):
+        kept.append(way(frames))
+        yield frames
+
+
+def add(kept: Tensor, fresh: Tensor) -> Tensor:
+    """Their sum, in the memory of `fresh` where no gradient needs it."""
+    if torch.is_grad_enabled() or kept.dtype != fresh.dtype:
+        return kept + fresh
+    return fresh.add_(kept)
+
+
+def opens(layer: nn.Module, past: Past | None) -> bool:
+    """Whether this is the layer's first call for a clip; it remembers that there was one."""
     if past is None:
         return True
     first = layer not in past
-    past[layer] = frames[:, :, :0]
+    past[layer] = torch.empty(0)
     return first
+
+
+Ready = Callable[[Tensor, Tensor | None], Tensor]
+"""What happens to frames just before a convolution: returned, or written to the second argument where nobody needs a gradient."""
+
+
+def as_they_are(frames: Tensor, out: Tensor | None) -> Tensor:
+    return frames if out is None else out.copy_(frames)
+
+
+def convolve(frames: Tensor, weight: Tensor, bias: Tensor | None, stride: Stride, padding: Stride) -> Tensor:
+    """`F.conv3d` by the fastest way: a product where the kernel is one position, and always oneDNN's kernels on a CPU.
+
+    PyTorch leaves oneDNN for what it takes for small 3D convolutions; its own kernel is many times slower.
+    """
+    if weight.shape[2:] == (1, 1, 1):
+        product = F.linear(rearrange(frames, "B C T H W -> B T H W C"), weight.flatten(1), bias)
+        return rearrange(product, "B T H W C -> B C T H W")
+    if frames.device.type != "cpu" or frames.dtype != torch.float32 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.conv3d(frames, weight, bias, stride, padding)
+    return torch.ops.aten.mkldnn_convolution(frames, weight, bias, padding, stride, (1, 1, 1), 1)
 
 
 class CausalConv3d(nn.Module):
@@ -37,123 +115,94 @@ class CausalConv3d(nn.Module):
     def __init__(self, width_in: int, width_out: int, kernel: int = 3, stride: Stride = (1, 1, 1), border: Border = "replicate"):
         super().__init__()
         side = kernel // 2
-        self.border = side if border == "replicate" else 0
-        self.memory = kernel - 1  # frames put before the first one
-        self.overlap = max(kernel - stride[0], 0)  # frames that the next chunk's first output still sees
-        padding = 0 if border == "replicate" else (0, side, side)
-        self.conv = nn.Conv3d(width_in, width_out, kernel, stride, padding)
-
-    def forward(self, frames: Float[Tensor, "B C T H W"], past: Past | None = None) -> Float[Tensor, "B D t h w"]:
-        before = [frames[:, :, :1]] * self.memory if past is None or self not in past else [past[self]]
-        if self.memory:
-            frames = torch.cat([*before, frames], 2)
-        if past is not None:
-            past[self] = frames[:, :, frames.shape[2] - self.overlap :].clone()
-        if self.border:
-            frames = F.pad(frames, (self.border,) * 4 + (0, 0), mode="replicate")
-        return self.conv(frames)
-
-
-class FrameNorm(nn.Module):
-    """Root-mean-square norm over the channels of each position by itself, so that frames never mix and a clip can stream.
-
-    Source: Zhang and Sennrich 2019 (arXiv 1910.07467).
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, frames: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        wide = frames.to(torch.promote_types(frames.dtype, torch.float32))
-        scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-6)
-        return frames * scale.to(frames.dtype) * self.weight[:, None, None, None].to(frames.dtype)
-
-
-def fit_channels(frames: Float[Tensor, "B C T H W"], width: int) -> Float[Tensor, "B D T H W"]:
-    """Repeat every channel, or average neighbouring ones, until there are `width`; one number must divide the other."""
-    if frames.shape[1] >= width:
-        return rearrange(frames, "B (D g) T H W -> B D g T H W", D=width).mean(2)
-    return frames.repeat_interleave(width // frames.shape[1], 1)
-
-
-def pack(frames: Float[Tensor, "B C T H W"], stride: Stride, opening: bool = True) -> Float[Tensor, "B D t h w"]:
-    """Fold each block of `stride` positions into channels; a clip's opening frame fills a block by itself, repeated."""
-    if opening:
-        frames = torch.cat([frames[:, :, :1]] * (stride[0] - 1) + [frames], 2)
-    p, q, r = stride
-    return rearrange(frames, "B C (t p) (h q) (w r) -> B (C p q r) t h w", p=p, q=q, r=r)
-
-
-def unpack(frames: Float[Tensor, "B C t h w"], stride: Stride, opening: bool = True) -> Float[Tensor, "B D T H W"]:
-    """The inverse of `pack`: channels become blocks again, and of the opening block only its last frame is kept."""
-    p, q, r = stride
-    frames = rearrange(frames, "B (C p q r) t h w -> B C (t p) (h q) (w r)", p=p, q=q, r=r)
-    return frames[:, :, p - 1 :] if opening else frames
-
-
-def enlarge(frames: Float[Tensor, "B C t h w"], stride: Stride, opening: bool = True) -> Float[Tensor, "B C T H W"]:
-    """Nearest-neighbour upsampling; a clip's opening frame grows in space only."""
-    for axis, factor in zip((2, 3, 4), stride, strict=True):
-        frames = frames.repeat_interleave(factor, axis) if factor > 1 else frames
-    return frames[:, :, stride[0] - 1 :] if opening else frames
-
-
-class StridedDown(nn.Module):
-    """Downsampling of the published model: a strided causal convolution."""
-
-    def __init__(self, width: int, stride: Stride, border: Border):
-        super().__init__()
-        self.conv = CausalConv3d(width, width, stride=stride, border=border)
-
-    def forward(self, frames: Float[Tensor, "B C T H W"], past: Past | None = None) -> Float[Tensor, "B C t h w"]:
-        return self.conv(frames, past)
-
-
-class NearestUp(nn.Module):
-    """Upsampling of the published model: nearest neighbours, then a causal convolution."""
-
-    def __init__(self, width: int, stride: Stride, border: Border):
-        super().__init__()
+        self.margin = side if border == "replicate" else 0
         self.stride = stride
-        self.conv = CausalConv3d(width, width, border=border)
+        self.memory = kernel - 1  # frames put before the first one
+        self.overlap = max(kernel - stride[0], 0)  # frames that the next piece's first output still sees
+        self.padding = (0, 0, 0) if border == "replicate" else (0, side, side)
+        self.conv = nn.Conv3d(width_in, width_out, kernel, stride, self.padding)
 
-    def forward(self, frames: Float[Tensor, "B C t h w"], past: Past | None = None) -> Float[Tensor, "B C T H W"]:
-        return self.conv(enlarge(frames, self.stride, opens(self, frames, past)), past)
+    def forward(self, frames: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D t h w"]:
+        """A whole clip at once."""
+        (out,) = self.sweep([frames])
+        return out
+
+    def sweep(self, clip: Iterable[Tensor], past: Past | None = None, ready: Ready = as_they_are) -> Iterator[Float[Tensor, "B D _ h w"]]:
+        """The outputs of successive pieces, each as soon as it is asked for. Nothing is changed in place that a gradient needs."""
+        window = Window(self.memory, self.overlap, self.margin, None if past is None else past.get(self))
+        for frames in clip:
+            yield convolve(window.slide(frames, ready), self.conv.weight, self.conv.bias, self.stride, self.padding)
+        if past is not None:
+            past[self] = window.tail().clone()
 
 
-class PackedDown(nn.Module):
-    """Downsampling around a shortcut without parameters: pack and average channels, plus a learned mix that starts at zero.
+class Window:
+    """The surrounded input of a convolution: a piece, the frames before it, and the border; one buffer, moved along the clip.
 
-    Source: residual autoencoding of DC-AE (Chen et al. 2024, arXiv 2410.10733), here in time too.
+    memory: frames that stand before a clip's first one, all of them copies of it.
+    overlap: frames of one piece that the next still needs.
+    margin: copies of the picture's border on each side.
+    before: the frames remembered from an earlier call.
     """
 
-    def __init__(self, width_in: int, width_out: int, stride: Stride):
-        super().__init__()
-        self.stride, self.width = stride, width_out
-        self.conv = CausalConv3d(width_in * stride[0] * stride[1] * stride[2], width_out, kernel=1)
-        start_at_zero(self.conv)
+    def __init__(self, memory: int, overlap: int, margin: int, before: Float[Tensor, "B C _ Y X"] | None):
+        self.memory, self.overlap, self.margin = memory, overlap, margin
+        self.content = before
 
-    def forward(self, frames: Float[Tensor, "B C T H W"], past: Past | None = None) -> Float[Tensor, "B D t h w"]:
-        packed = pack(frames, self.stride, opens(self, frames, past))
-        return self.conv(packed) + fit_channels(packed, self.width)
+    def tail(self) -> Tensor:
+        """The last frames covered, as far as the next piece needs them."""
+        assert self.content is not None
+        return self.content[:, :, self.content.shape[2] - self.overlap :]
 
+    def slide(self, frames: Float[Tensor, "B C T H W"], ready: Ready) -> Float[Tensor, "B C _ Y X"]:
+        if torch.is_grad_enabled():
+            self.content = self.surround(ready(frames, None))
+        elif self.memory or self.margin:
+            self.content = self.refill(frames, ready)
+        else:
+            self.content = ready(frames, None)
+        return self.content
 
-class PackedUp(nn.Module):
-    """Upsampling around a shortcut without parameters: repeat channels and unpack, plus a learned mix that starts at zero."""
+    def surround(self, frames: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C _ Y X"]:
+        """By copies, as gradients need it."""
+        if self.margin:
+            frames = F.pad(frames, (self.margin,) * 4 + (0, 0), mode="replicate")
+        before = [frames[:, :, :1]] * self.memory if self.content is None else [self.tail()]
+        return torch.cat([*before, frames], 2) if self.memory else frames
 
-    def __init__(self, width_in: int, width_out: int, stride: Stride):
-        super().__init__()
-        self.stride, self.width = stride, width_out * stride[0] * stride[1] * stride[2]
-        self.conv = CausalConv3d(width_in, self.width, kernel=1)
-        start_at_zero(self.conv)
+    def refill(self, frames: Float[Tensor, "B C T H W"], ready: Ready) -> Float[Tensor, "B C _ Y X"]:
+        """In the buffer itself where the last piece was as long: what is remembered moves to the front, `ready` writes behind it."""
+        before = self.memory if self.content is None else self.overlap
+        buffer = self.buffer_for(frames, before)
+        remembered = [] if self.content is None else self.tail().unbind(2)
+        for place, frame in enumerate(remembered):  # one by one: the two ranges may share frames
+            buffer[:, :, place].copy_(frame)
+        inner = buffer[:, :, before:]
+        if self.margin:
+            inner = inner[..., self.margin : -self.margin, self.margin : -self.margin]
+        ready(frames, inner)
+        self.fill_border(buffer[:, :, before:])
+        for place in range(before - len(remembered)):
+            buffer[:, :, place].copy_(buffer[:, :, before])
+        return buffer
 
-    def forward(self, frames: Float[Tensor, "B C t h w"], past: Past | None = None) -> Float[Tensor, "B D T H W"]:
-        return unpack(self.conv(frames) + fit_channels(frames, self.width), self.stride, opens(self, frames, past))
+    def buffer_for(self, frames: Float[Tensor, "B C T H W"], before: int) -> Float[Tensor, "B C _ Y X"]:
+        B, C, T, H, W = frames.shape
+        shape = (B, C, before + T, H + 2 * self.margin, W + 2 * self.margin)
+        if self.content is not None and self.content.shape == shape:
+            return self.content
+        return torch.empty(shape, dtype=frames.dtype, device=frames.device, memory_format=torch.channels_last_3d)
+
+    def fill_border(self, surrounded: Float[Tensor, "B C T Y X"]) -> None:
+        for axis in (3, 4):
+            last = surrounded.shape[axis] - 1
+            for i in range(self.margin):
+                surrounded.select(axis, i).copy_(surrounded.select(axis, self.margin))
+                surrounded.select(axis, last - i).copy_(surrounded.select(axis, last - self.margin))
 
 
 def start_at_zero(layer: CausalConv3d) -> None:
     """Let a residual branch begin by adding nothing."""
     nn.init.zeros_(layer.conv.weight)
-    if layer.conv.bias is not None:
-        nn.init.zeros_(layer.conv.bias)
+    assert layer.conv.bias is not None
+    nn.init.zeros_(layer.conv.bias)
