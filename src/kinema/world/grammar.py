@@ -22,7 +22,7 @@ _AFTER_HEAD = re.compile(
     r"playing|doing|getting|having|using|blowing|raising|feeding|licking|rolling|taking|making|saying|carrying|pulling|lifting|rowing|"
     r"surfing|swimming|golfing|running|dancing|juggling|meditating|covering|waving|pointing|fluttering|breathing|throwing)\b"
 )
-_PERSON = re.compile(r"\b(man|woman|person|boys?|girls?|men|women|couple|mother|father|people|adults|heads?|faces?|body|blonds?|hands?)\b")
+_PERSON = re.compile(r"\b(man|woman|person|boys?|girls?|men|women|couple|mother|father|people|adults|heads?|faces?|body|blonds|hands?)\b")
 _AN = re.compile(r"\b([Aa]) (?=(?:[aeio]|u(?!ni|se|su|til|k|ra)|hour|honest|SUV|OK|[xX]-)(?!ne[- ]|uro|U\b))", re.IGNORECASE)
 _DOUBLED = ("run", "hop", "swim", "spin", "zigzag", "get", "step", "flip", "drop")
 

@@ -114,8 +114,8 @@ def _enter(side: int) -> PathFn:
 
 def _leave(side: int) -> PathFn:
     def move(p: Series, stage: Stage, rest: Pose) -> Pose:
-        start = 0.15 / stage.pace
-        return replace(rest, x=stage.outside(side) * 1.05 * np.maximum(p - start, 0) / (1 - start))
+        lasts = min(0.95, 0.88 / stage.pace**0.7)
+        return replace(rest, x=stage.outside(side) * 1.05 * np.clip((p - 0.05) / lasts, 0, 1))
 
     return move
 
@@ -169,7 +169,7 @@ def _hops(p: Series, turns: float, height: float, rest: Pose) -> Pose:
 
 def _bounce(side: int) -> PathFn:
     def move(p: Series, stage: Stage, rest: Pose) -> Pose:
-        pose = _hops(p, max(2.0, round(stage.turns(1.15))), 0.22, rest)
+        pose = _hops(p, max(2.0, float(round(stage.turns(1.15)))), 0.22, rest)
         return replace(pose, x=side * stage.crossing * (p - 0.5))
 
     return move
@@ -217,7 +217,7 @@ def _sway(p: Series, stage: Stage, rest: Pose) -> Pose:
 
 
 def _shake(p: Series, stage: Stage, rest: Pose) -> Pose:
-    angle = 2 * np.pi * stage.turns(2.7, 3) * p
+    angle = 2 * np.pi * stage.turns(2.7, 3.0) * p
     return replace(rest, x=0.025 * np.sin(angle), turn=0.09 * np.sin(angle + 0.6))
 
 
@@ -248,11 +248,11 @@ PATHS: dict[str, Path] = {
     "stays": Path(move=_stay, says=(("stay", "in place"), ("remain", "where it is")), weight=3.2, paced=False),
     "moves left": Path(
         move=_across(-1), heading="left", weight=3.6, gait=True,
-        says=(("~", "to the left"), ("~", "left"), ("~", "from right to left"), ("move", "to the left"), ("~", "towards the left")),
+        says=(("~", "to the left"), ("~", "left"), ("~", "from right to left"), ("move", "to the left"), ("~", "")),
     ),
     "moves right": Path(
         move=_across(1), heading="right", weight=3.6, gait=True,
-        says=(("~", "to the right"), ("~", "right"), ("~", "from left to right"), ("move", "to the right"), ("~", "towards the right")),
+        says=(("~", "to the right"), ("~", "right"), ("~", "from left to right"), ("move", "to the right"), ("~", "")),
     ),
     "enters left": Path(
         move=_enter(-1), heading="right", weight=1.1, gait=True,

@@ -5,7 +5,7 @@ out in numpy and goes to the device in one copy, so that nothing waits for the d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinema.world.camera import Matrices
 from kinema.world.plan import Plan, Quad
 from kinema.world.scenes import Ground
 
@@ -48,24 +49,17 @@ def _axes(height: int, width: int, device: torch.device) -> tuple[Float[Tensor, 
 
 @dataclass(frozen=True)
 class Looks:
-    """Where the pixels of some frames look on one plane: (rows @ (u, v, 1)), homogeneous. `flat`: coefficients that are always zero."""
+    """Where the pixels of some frames look on one plane: matrix @ (u, v, 1), homogeneous.
 
+    matrices: in numpy; rows: the same on the device. flat: which of their coefficients are always zero. size: H, W of the frame.
+    """
+
+    matrices: Matrices
     rows: Float[Tensor, "T 3 3"]
     flat: Bool[np.ndarray, "3 3"]
-    bounds: Float[np.ndarray, "T 4"]  # left, top, right, bottom of its picture, in pixels
-    size: tuple[int, int]  # H, W of the frame
+    size: tuple[int, int]
 
-    def part(self, frames: slice) -> "Looks":
-        return Looks(self.rows[frames], self.flat, self.bounds[frames], self.size)
-
-    def window(self) -> Window:
-        """The part of the frame in which the picture is seen in any frame, a pixel of margin included."""
-        (left, top), (right, bottom) = np.floor(self.bounds[:, :2].min(0)) - 1, np.ceil(self.bounds[:, 2:].max(0)) + 1
-        clip = lambda value, limit: int(min(max(value, 0), limit))  # noqa: E731
-        height, width = self.size
-        return Window(clip(top, height), clip(bottom, height), clip(left, width), clip(right, width))
-
-    def linear(self, index: int, window: Window) -> Float[Tensor, "T h w"]:
+    def linear(self, index: int, window: Window) -> Float[Tensor, "T _ _"]:
         """One homogeneous coordinate over a window; where it varies in no row (column), one row (column) stands for all."""
         u, v = _axes(*self.size, self.rows.device)
         total = self.rows[:, index, 2, None, None]
@@ -74,6 +68,26 @@ class Looks:
         if not self.flat[index, 0]:
             total = torch.addcmul(total, self.rows[:, index, 0, None, None], u[window.left : window.right])
         return total
+
+    def part(self, frames: slice) -> "Looks":
+        return replace(self, matrices=self.matrices[frames], rows=self.rows[frames])
+
+
+@dataclass(frozen=True)
+class PictureLooks(Looks):
+    """The same on a picture, [-1, 1] across and down. bounds: left, top, right and bottom of it on the screen, in pixels."""
+
+    bounds: Float[np.ndarray, "T 4"]
+
+    def part(self, frames: slice) -> "PictureLooks":
+        return replace(self, matrices=self.matrices[frames], rows=self.rows[frames], bounds=self.bounds[frames])
+
+    def window(self) -> Window:
+        """The part of the frame in which the picture is seen in any frame, a pixel of margin included."""
+        (left, top), (right, bottom) = np.floor(self.bounds[:, :2].min(0)) - 1, np.ceil(self.bounds[:, 2:].max(0)) + 1
+        clip = lambda value, limit: int(min(max(value, 0), limit))  # noqa: E731
+        height, width = self.size
+        return Window(clip(top, height), clip(bottom, height), clip(left, width), clip(right, width))
 
     def points(self, window: Window) -> Float[Tensor, "T h w 2"]:
         """Where on the picture each pixel of a window looks, for F.grid_sample."""
@@ -85,17 +99,24 @@ class Looks:
         return points
 
 
-def look_at(plan: Plan, quads: Sequence[Quad], device: torch.device) -> list[Looks]:
-    """The looks of a clip's pixels on some planes."""
+def look_at(plan: Plan, quads: Sequence[Quad], device: torch.device) -> list[PictureLooks]:
+    """The looks of a clip's pixels on some pictures."""
     to_screen = plan.to_screen(quads)
     corners = plan.in_pixels(to_screen)
     bounds = np.concatenate([corners.min(2), corners.max(2)], 2)
-    rows = np.linalg.inv(to_screen)
-    flat = np.abs(rows).max(1) < 1e-9
+    matrices = np.linalg.inv(to_screen)
+    flat = np.abs(matrices).max(1) < 1e-9
     straight = flat[:, 2, 0] & flat[:, 2, 1]
-    rows[straight] /= rows[straight][..., 2:, 2:]
+    matrices[straight] /= matrices[straight][..., 2:, 2:]
     size = plan.spec.height, plan.spec.width
-    return [Looks(*parts, size) for parts in zip(upload(rows, device), flat, bounds, strict=True)]
+    parts = zip(matrices, upload(matrices, device), flat, bounds, strict=True)
+    return [PictureLooks(matrix, rows, zero, size, bound) for matrix, rows, zero, bound in parts]
+
+
+def look_down(plan: Plan, device: torch.device) -> Looks:
+    """The looks of a clip's pixels on the ground: x, z and 1, each over the depth."""
+    matrices = np.linalg.inv(plan.ground())
+    return Looks(matrices, upload(matrices, device), np.abs(matrices).max(0) < 1e-9, (plan.spec.height, plan.spec.width))
 
 
 def sample(picture: Float[Tensor, "F C h w"], points: Float[Tensor, "T a b 2"], padding: str) -> Float[Tensor, "T C a b"]:
@@ -109,7 +130,7 @@ def lay(canvas: Float[Tensor, "T 3 H W"], window: Window, patch: Float[Tensor, "
     target.mul_(1 - patch[:, 3:]).add_(patch[:, :3])
 
 
-def paint(canvas: Float[Tensor, "T 3 H W"], looks: Looks, window: Window, picture: Float[Tensor, "F 4 h w"], padding: str) -> None:
+def paint(canvas: Float[Tensor, "T 3 H W"], looks: PictureLooks, window: Window, picture: Float[Tensor, "F 4 h w"], padding: str) -> None:
     """Lay a picture over a canvas. padding: "zeros", or "border" for one that runs on at its edges."""
     if not window.empty:
         lay(canvas, window, sample(picture, looks.points(window), padding))
@@ -128,7 +149,7 @@ class Floor:
     """A ground ready to be sampled. levels: ever more blurred by distance, each wrapped by one texel on every side."""
 
     ground: Ground
-    levels: tuple[Float[Tensor, "1 3 h w"], ...]
+    levels: tuple[Float[Tensor, "1 3 _ _"], ...]
     haze: Float[Tensor, "3 1 1"]
 
     @classmethod
@@ -151,18 +172,13 @@ class Floor:
         return sample(level, points, "border")
 
 
-def look_down(plan: Plan, device: torch.device) -> Looks:
-    """The looks of a clip's pixels on the ground: x, z and 1 over the depth. Its bounds are the rows of nearness, not a box."""
-    rows = np.linalg.inv(plan.ground())
-    return Looks(upload(rows, device), np.abs(rows).max(0) < 1e-9, rows[:, 2], (plan.spec.height, plan.spec.width))
-
-
 def _level_rows(looks: Looks) -> list[tuple[int, int]]:
     """Rows of the frame in which each level of a floor is seen in any frame; (0, 0) where it is not."""
     height, width = looks.size
     v = (np.arange(height) + 0.5 - height / 2) / height
     ends = np.array([-1, 1])[:, None, None] * width / height / 2
-    nearness = looks.bounds[:, 0] * ends + looks.bounds[:, 1] * v[:, None] + looks.bounds[:, 2]
+    across, down, middle = looks.matrices[:, 2].T
+    nearness = across * ends + down * v[:, None] + middle
     least, most = nearness.min((0, 2)), nearness.max((0, 2))
     found = []
     for k in range(GROUND_LEVELS):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from kinema.world.camera import (
     GROUND_Y,
@@ -132,7 +131,7 @@ class Quad:
     middle: Float[np.ndarray, "T 3"]
 
 
-def _vectors(x: ArrayLike, y: ArrayLike, z: ArrayLike, frames: int) -> Float[np.ndarray, "T 3"]:
+def _vectors(x: Series | float | int, y: Series | float | int, z: Series | float | int, frames: int) -> Float[np.ndarray, "T 3"]:
     vectors = np.empty((frames, 3))
     vectors[:, 0], vectors[:, 1], vectors[:, 2] = x, y, z
     return vectors

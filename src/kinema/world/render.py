@@ -17,7 +17,7 @@ from torch import Tensor
 from kinema.world.captions import describe
 from kinema.world.light import apply_light
 from kinema.world.motion import loop_frames
-from kinema.world.paint import Floor, Looks, Window, blot, look_at, look_down, paint, paint_floor, upload
+from kinema.world.paint import Floor, Looks, PictureLooks, Window, blot, look_at, look_down, paint, paint_floor, upload
 from kinema.world.plan import Plan, actor_quad, clip_rng, layer_quad, make_plan, shadow_quad, shadow_strength
 from kinema.world.scenes import PLACES, Layer, draw_scene
 from kinema.world.spec import ClipSpec
@@ -45,7 +45,7 @@ class Cutout:
 
     subject: Subject
     frames: UInt8[Tensor, "F 4 h w"]  # premultiplied
-    smaller: dict[int, UInt8[Tensor, "F 4 a b"]] = field(default_factory=dict)
+    smaller: dict[int, UInt8[Tensor, "F 4 _ _"]] = field(default_factory=dict)
 
     @property
     def proportion(self) -> float:
@@ -104,11 +104,11 @@ class Flat:
         )
         return cls(padded, (top, bottom, left, right))
 
-    def window(self, looks: Looks) -> Window:
+    def window(self, looks: PictureLooks) -> Window:
         (top, bottom, left, right), (height, width), seen = self.runs_on, looks.size, looks.window()
         return Window(0 if top else seen.top, height if bottom else seen.bottom, 0 if left else seen.left, width if right else seen.right)
 
-    def paint(self, canvas: Float[Tensor, "T 3 H W"], looks: Looks) -> None:
+    def paint(self, canvas: Float[Tensor, "T 3 H W"], looks: PictureLooks) -> None:
         paint(canvas, looks, self.window(looks), self.layer.texture[None], "border")
 
 
@@ -140,9 +140,9 @@ class Shoot:
     plan: Plan
     scenery: Scenery
     cast: Sequence[Cutout]
-    on_flats: Sequence[Looks]
-    on_shadows: Sequence[Looks]
-    on_cast: Sequence[Looks]
+    on_flats: Sequence[PictureLooks]
+    on_shadows: Sequence[PictureLooks]
+    on_cast: Sequence[PictureLooks]
     on_floor: Looks | None
     device: torch.device
 
