@@ -1,0 +1,139 @@
+"""Files -> named tensors, mapped from disk where the format allows, so that opening 26 GB takes no memory and no time.
+
+A pickle can run code when it is opened, so `.pt` files are read by PyTorch's restricted reader and no other.
+"""
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kinema.errors import WeightsError
+
+State = dict[str, Tensor]
+
+KEYS = ("module", "ema", "state_dict")  # under which a .pt may keep its weights, in this order
+PREFIXES = ("module.", "model.diffusion_model.", "model.model.", "diffusion_model.")  # wrappers' additions to every name
+VAE_PREFIX = "vae."
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin")  # of weights in a folder, best first
+ZIP, PICKLE = b"PK", b"\x80"  # how new and old PyTorch files begin
+
+
+def load_state(path: Path, key: str | None = None) -> State:
+    """Every tensor of a file or folder by name, without wrappers' prefixes; dtypes as stored.
+
+    path: safetensors, a PyTorch checkpoint, or a folder with one of them, whole or in shards with an index.
+    key: which weights of a PyTorch checkpoint: module, ema or state_dict; None is the first of them that it has.
+    Raises WeightsError, in one line, where the file is missing, damaged, holds code, or does not have the key.
+    """
+    state: State = {}
+    for part in weight_files(path):
+        state |= read_file(part, key)
+    return without_prefix(state)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The file itself, or those of a folder that make one model."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise WeightsError(f"{path} does not exist: give a .safetensors or .pt file, or a folder that holds one")
+    indexes = sorted(path.glob("*.index.json"))
+    if indexes:
+        return shards(indexes[0])
+    found = next((files for ending in ENDINGS if (files := weights_in(path, ending))), [])
+    if len(found) != 1:
+        names = f"{len(found)} files of weights ({listed([file.name for file in found])})" if found else "no weights"
+        raise WeightsError(f"{path} holds {names}: name one file, or a folder with one model, such as 'transformer' or 'vae'")
+    return found
+
+
+def weights_in(folder: Path, ending: str) -> list[Path]:
+    return [file for file in sorted(folder.glob(f"*{ending}")) if "fp8" not in file.name]  # those lie beside the whole weights
+
+
+def shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{index} is not an index of shards ({type(error).__name__}): download it again") from error
+    files = [index.parent / Path(name).name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise WeightsError(f"{index} names {len(names)} shards, {len(missing)} are missing ({listed(missing)}): download them")
+    return files
+
+
+def read_file(path: Path, key: str | None) -> State:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if start.startswith((ZIP, PICKLE)):
+        return tensors_of(read_checkpoint(path, mapped=start.startswith(ZIP)), key, path)
+    if start[8:] == b"{":
+        return read_safetensors(path)
+    raise WeightsError(f"{path} is {'empty' if not start else 'no safetensors and no PyTorch file'}: download it again, or name another")
+
+
+def read_safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged or cut short ({one_line(error)}): download it again") from error
+
+
+def read_checkpoint(path: Path, mapped: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+        if code is None:
+            raise WeightsError(f"{path} is damaged: download it again") from error
+        raise WeightsError(
+            f"{path} holds code ({code[1]}), which is never run: use a .safetensors file, or save only its tensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged or cut short ({one_line(error)}): download it again") from error
+
+
+def tensors_of(found: Any, key: str | None, path: Path) -> State:
+    """The weights within what a checkpoint holds."""
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}, not named tensors: save a model's state_dict()")
+    if key is not None and key not in found:
+        raise WeightsError(f"{path} has no {key!r}; it has {listed(list(map(str, found)))}")
+    inner = key or next((name for name in KEYS if isinstance(found.get(name), dict)), None)
+    if inner is not None:
+        return tensors_of(found[inner], None, path)
+    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    if others or not found:
+        raise WeightsError(f"{path} is no state dict: {f'{listed(others)} are no tensors' if others else 'it is empty'}")
+    return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def without_prefix(state: State) -> State:
+    """Names as the model itself gives them; of a file that holds a VAE beside other things, the VAE."""
+    if any(name.startswith(VAE_PREFIX) for name in state):
+        return {name.removeprefix(VAE_PREFIX): tensor for name, tensor in state.items() if name.startswith(VAE_PREFIX)}
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """The first dozen, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def one_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:120]
