@@ -82,7 +82,7 @@ def mini() -> ModelConfig:
 def tiny() -> ModelConfig:
     """For tests: every part of mini, a few thousand times cheaper."""
     dit = replace(MINI_DIT, width=32, heads=2, double_blocks=1, single_blocks=1, rope_axes=(4, 6, 6))
-    vae = replace(mini_vae(), channels=(8, 16, 16), decoder_layers=(1, 1, 1))
+    vae = replace(mini_vae(), channels=(12, 16, 16), decoder_layers=(1, 1, 1))
     return ModelConfig(
         name="tiny", dit=dit, vae=vae, text=MINI, defaults=Defaults(frames=9, height=64, width=64, fps=12, steps=4, guidance=1.0)
     )

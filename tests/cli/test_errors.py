@@ -148,8 +148,8 @@ def test_an_interrupt_ends_cleanly(tiny_folder: Path, tmp_path: Path):
 
 def test_an_unexpected_error_keeps_its_traceback_for_debug(command: Command, tiny_folder: Path, tmp_path: Path):
     folder = shutil.copytree(tiny_folder, tmp_path / "odd")
-    (folder / "model.json").unlink()
-    (folder / "model.json").mkdir()
+    (folder / "config.toml").unlink()
+    (folder / "config.toml").mkdir()
     words = ("generate", "--prompt", "A cat.", "--weights", folder)
     assert "Traceback" not in command(*words).stderr
     assert "Traceback" in command(*words, "--debug").stderr

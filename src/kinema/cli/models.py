@@ -11,6 +11,10 @@ from kinema.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kinema.dit.model import DiTConfig
+    from kinema.pipelines.base import ModelConfig
+    from kinema.vae.model import VAEConfig
+
 PICTURES = (".mp4", ".png")
 LAYOUTS = ("published", "diffusers")
 
@@ -48,12 +52,16 @@ def picture_facts(path: Path) -> dict[str, Any]:
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
     """Size and contents of a checkpoint; of a folder with a config of ours, that too."""
+    from dataclasses import asdict
+
+    from kinema.config import read_config
+    from kinema.pipelines.base import ModelConfig
     from kinema.pipelines.recipe import sha256
     from kinema.pipelines.store import CONFIG_FILE
     from kinema.weights import load_state
 
     if (path / CONFIG_FILE).is_file():
-        return {"file": str(path), "config": json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))}
+        return {"file": str(path), "config": asdict(read_config(ModelConfig, path / CONFIG_FILE))}
     return {"file": str(path), "sha256": sha256(path), **tensor_facts(load_state(path))}
 
 

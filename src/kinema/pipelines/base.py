@@ -53,7 +53,8 @@ class ModelConfig:
         guidance: goes to the embedded scale where the DiT takes one, else to the classifier-free one.
         chosen: other fields of Request.
         """
-        fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | {name: value for name, value in chosen.items() if value is not None}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | given
         default = fields.pop("guidance")
         scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}

@@ -1,27 +1,23 @@
 """Where the files of a model lie: a folder of ours, the published tree, or a diffusers folder.
 
-A folder of ours holds `model.json` (the whole ModelConfig), `dit.safetensors` and `vae.safetensors`.
+A folder of ours holds `config.toml` (the whole ModelConfig), `dit.safetensors` and `vae.safetensors`.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinema.dit.model import DiTConfig
+from kinema.config import read_config, to_toml
 from kinema.errors import InputError, WeightsError
-from kinema.pipelines.base import Defaults, ModelConfig
-from kinema.pipelines.files import new_file, write_json
-from kinema.text.encoder import TextConfig
-from kinema.vae.model import VAEConfig
+from kinema.pipelines.base import ModelConfig
+from kinema.pipelines.files import new_file
 
-CONFIG_FILE = "model.json"
+CONFIG_FILE = "config.toml"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -53,28 +49,8 @@ def save_model(folder: Path, config: ModelConfig, dit: dict[str, Tensor], vae: d
     for name, state in zip(OURS, (dit, vae), strict=True):
         with new_file(folder / name) as draft:
             save_file({key: tensor.contiguous() for key, tensor in state.items()}, draft)
-    write_json(folder / CONFIG_FILE, asdict(config))
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """The ModelConfig of a folder of ours.
-
-    Raises WeightsError where it is missing or was written by another version.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        parts = {"dit": DiTConfig, "vae": VAEConfig, "text": TextConfig, "defaults": Defaults}
-        return ModelConfig(name=fields["name"], **{name: kind(**with_tuples(fields[name])) for name, kind in parts.items()})
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} does not exist: give a folder that `save_model` wrote") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): it is damaged, or of another version of Kinema") from error
-
-
-def with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists only; a config's sequences are tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    with new_file(folder / CONFIG_FILE) as draft:
+        draft.write_text(to_toml(config), encoding="utf-8")
 
 
 def find_files(config: ModelConfig, folder: Path, own_dit: Path | None = None) -> ModelFiles:
@@ -102,7 +78,7 @@ def choose_model(
     """
     folder = Path(weights) if weights is not None else None
     if folder and (folder / CONFIG_FILE).exists():
-        config = read_config(folder)
+        config = read_config(ModelConfig, folder / CONFIG_FILE)
         if name not in (None, config.name):
             raise InputError(f"preset={name!r} is not what lies in {folder}, which is {config.name!r}: leave one of the two out")
         return config, find_files(config, folder, dit)
