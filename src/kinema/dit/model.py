@@ -35,7 +35,7 @@ class DiTConfig:
     text_width: int  # d, of the language model's states
     pooled_width: int  # p, of the pooled text vector
     guidance: bool  # does it take an embedded guidance scale (guidance distillation)
-    mlp_ratio: float = 4.0  # hidden width of the MLPs over D
+    mlp_ratio: float = 4.0  # hidden width of the blocks' MLPs over D
     in_channels: int = 16  # 33 with latent_concat: noise, image, mask
     out_channels: int = 16
     patch: Grid = (1, 2, 2)  # latents t, h, w that make one token
@@ -105,7 +105,7 @@ class DiT(nn.Module):
         self.config = config
         width, heads, hidden = config.width, config.heads, config.hidden
         self.img_in = PatchEmbed(config.in_channels, width, config.patch)
-        self.txt_in = TokenRefiner(config.text_width, width, heads, hidden, config.refiner_blocks)
+        self.txt_in = TokenRefiner(config.text_width, width, heads, config.refiner_blocks)
         self.time_in = ScalarEmbedder(width)
         self.vector_in = PooledEmbedder(config.pooled_width, width)
         self.guidance_in = ScalarEmbedder(width) if config.guidance else None

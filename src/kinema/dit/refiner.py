@@ -21,13 +21,16 @@ def masked_mean(text: Float[Tensor, "B L d"], mask: Bool[Tensor, "B L"] | None) 
     return (text * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
+MLP_RATIO = 4  # whatever the blocks of the trunk have
+
+
 class RefinerMLP(nn.Module):
     """Widen, SiLU, narrow."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int):
         super().__init__()
-        self.fc1 = Linear(width, hidden)
-        self.fc2 = Linear(hidden, width)
+        self.fc1 = Linear(width, MLP_RATIO * width)
+        self.fc2 = Linear(MLP_RATIO * width, width)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         return self.fc2(F.silu(self.fc1(x)))
@@ -36,14 +39,14 @@ class RefinerMLP(nn.Module):
 class RefinerBlock(nn.Module):
     """Self-attention and an MLP, each behind a gate that the condition opens; no shift, no scale, no positions."""
 
-    def __init__(self, width: int, heads: int, hidden: int):
+    def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, eps=EPS)
         self.self_attn_qkv = Linear(width, 3 * width)
         self.self_attn_proj = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = RefinerMLP(width, hidden)
+        self.mlp = RefinerMLP(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
         self.attend = attend
 
@@ -60,9 +63,9 @@ class RefinerBlock(nn.Module):
 class RefinerStack(nn.Module):
     """The refiner's blocks, one level down as the checkpoint has them."""
 
-    def __init__(self, width: int, heads: int, hidden: int, blocks: int):
+    def __init__(self, width: int, heads: int, blocks: int):
         super().__init__()
-        self.blocks = nn.ModuleList(RefinerBlock(width, heads, hidden) for _ in range(blocks))
+        self.blocks = nn.ModuleList(RefinerBlock(width, heads) for _ in range(blocks))
 
     def forward(
         self, x: Float[Tensor, "B L D"], condition: Float[Tensor, "B D"], key_mask: Bool[Tensor, "B L"] | None
@@ -79,12 +82,12 @@ class TokenRefiner(nn.Module):
     so that an empty prompt has something to look at.
     """
 
-    def __init__(self, text_width: int, width: int, heads: int, hidden: int, blocks: int):
+    def __init__(self, text_width: int, width: int, heads: int, blocks: int):
         super().__init__()
         self.input_embedder = Linear(text_width, width)
         self.t_embedder = ScalarEmbedder(width)
         self.c_embedder = MeanTextEmbedder(text_width, width)
-        self.individual_token_refiner = RefinerStack(width, heads, hidden, blocks)
+        self.individual_token_refiner = RefinerStack(width, heads, blocks)
 
     def forward(self, text: Float[Tensor, "B L d"], time: Float[Tensor, "B"], mask: Bool[Tensor, "B L"] | None) -> Float[Tensor, "B L D"]:
         condition = self.t_embedder(time) + self.c_embedder(masked_mean(text, mask))

@@ -29,7 +29,7 @@ def infer_dit_config(state: State, **known: Any) -> DiTConfig:
         patch: Grid = tuple(state[DIT_MARK].shape[2:])  # type: ignore[assignment]
         width, in_channels = state[DIT_MARK].shape[:2]
         head = len(next(tensor for name, tensor in state.items() if name.endswith("q_norm.weight")))
-        hidden = len(state["txt_in.individual_token_refiner.blocks.0.mlp.fc1.weight"])
+        hidden = len(state["double_blocks.0.img_mlp.fc1.weight"])
         out_channels = len(state["final_layer.linear.weight"]) // prod(patch)
         fields: dict[str, Any] = {
             "width": width,
