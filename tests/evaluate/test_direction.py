@@ -44,11 +44,11 @@ def test_world_clips_go_where_their_path_says(pack, path, wanted, place):
 
 def test_a_patch_goes_as_far_as_it_was_moved():
     torch.manual_seed(0)
-    ground, patch = torch.full((96, 96, 3), 60, dtype=torch.uint8), torch.randint(0, 255, (8, 8, 3), dtype=torch.uint8)
-    patch = patch.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    smooth = lambda side: torch.nn.functional.interpolate(torch.rand(1, 3, side // 6, side // 6) * 255, size=(side, side), mode="bicubic")  # noqa: E731
+    ground, patch = (rearrange(smooth(side)[0].clamp(0, 255), "c h w -> h w c").to(torch.uint8) for side in (96, 36))
     frames = ground.repeat(11, 1, 1, 1)
     for step in range(11):
-        frames[step, 30:62, 10 + 3 * step : 42 + 3 * step] = patch
+        frames[step, 30:66, 10 + 3 * step : 46 + 3 * step] = patch
     right, down = travel(frames)
     assert right == pytest.approx(30 / 96, rel=0.3)
     assert abs(down) < 0.03
