@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from kinema.media.video import read_video
 from kinema.records import CAMERA_MOVEMENTS, Caption
 from kinema.world.camera import CameraPath, view_matrices
 from kinema.world.paint import Floor, look_down, paint_floor
 from kinema.world.plan import Plan
 from kinema.world.render import plan_clip, render, render_batch, render_frames
+from kinema.world.sample import sample
 from kinema.world.scenes import Ground
-from kinema.world.spec import ClipSpec
-from kinema.world.sprites import SpritePack, Subject, labelled_subjects, pack_pictures
+from kinema.world.spec import ClipSpec, sample_spec
+from kinema.world.sprites import SpritePack, Subject, default_path, labelled_subjects, pack_pictures
 
 CAT = next(subject for subject in labelled_subjects() if subject.id == "1f408")  # faces left
 APPLE = Subject(id="1f34e", name="red apple", noun="red apple", facing="front", travel="float", kind="food")
@@ -149,6 +152,16 @@ def test_truth_is_json_and_holds_the_whole_clip(pack):
     assert Caption(**truth["caption"]).camera_movement == "pan left"
     assert np.array(truth["boxes"]).shape == (1, 9, 4)
     assert truth["camera"]["x"][0] > truth["camera"]["x"][-1]
+
+
+def test_a_seed_becomes_a_video_and_its_truth(pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
+    default_path().parent.mkdir(parents=True)
+    shutil.copy(pack.path, default_path())
+    video, truth = sample(7, tmp_path / "out", frames=3, height=64, width=96)
+    told = json.loads(truth.read_text())
+    assert told["spec"] == sample_spec(7, pack.subjects, 3, 64, 96).to_json() | {"subjects": told["spec"]["subjects"]}
+    assert read_video(video)[0].shape == (3, 64, 96, 3)
 
 
 def floor_seen(texture: torch.Tensor, haze_start: float = 1e6) -> torch.Tensor:

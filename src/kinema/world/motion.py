@@ -121,7 +121,8 @@ def _leave(side: int) -> PathFn:
 
 
 def _approach(p: Series, stage: Stage, rest: Pose) -> Pose:
-    return replace(rest, near=np.exp(np.log(1.25) - np.log(2.6) * stage.pace**0.8 * (1 - p)))
+    nearest = min(1.25, 0.85 / stage.size[1])
+    return replace(rest, near=nearest * np.exp(-np.log(2.6) * stage.pace**0.8 * (1 - p)))
 
 
 def _recede(p: Series, stage: Stage, rest: Pose) -> Pose:
@@ -145,11 +146,11 @@ def _rise(p: Series, stage: Stage, rest: Pose) -> Pose:
 
 def _fall(p: Series, stage: Stage, rest: Pose) -> Pose:
     """From above the frame; what has ground below lands on it, bounces once and squashes, the rest falls through."""
-    top = 0.5 + stage.home[1] + 0.55 * stage.size[1]
+    top = 0.5 + stage.home[1] + 0.3 * stage.size[1]
     if not stage.grounded:
         return replace(rest, lift=top + (-0.5 + stage.home[1] - 0.4 * stage.size[1] - top) * (0.6 * p + 0.4 * p**2))
     landing, hop = 0.62, 0.16
-    falling = top * (1 - (p / landing) ** 2)
+    falling = top * (1 - 0.35 * (p / landing) - 0.65 * (p / landing) ** 2)
     after = np.clip((p - landing) / (0.9 - landing), 0, 1)
     lift = np.where(p < landing, falling, 4 * hop * after * (1 - after))
     return _squashed(replace(rest, lift=lift), 0.25 * np.exp(-(((p - landing) / 0.05) ** 2)))

@@ -203,7 +203,7 @@ def _film(shoot: Shoot) -> UInt8[Tensor, "T 3 H W"]:
     spec, still = shoot.plan.spec, slice(0, 1) if shoot.plan.spec.camera == "static" else None
     backdrop = _paint_behind(shoot, still) if still else None
     overlay = weather_overlay(spec.weather, spec.frames, spec.height, spec.width, clip_rng(spec, 2), str(shoot.device))
-    step = spec.frames if shoot.device.type == "cuda" else max(1, CACHED_PIXELS // (spec.height * spec.width))
+    step = spec.frames if shoot.device.type != "cpu" else max(1, CACHED_PIXELS // (spec.height * spec.width))
     takes = []
     for start in range(0, spec.frames, step):
         frames = slice(start, min(start + step, spec.frames))

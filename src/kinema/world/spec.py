@@ -30,8 +30,9 @@ SHOTS = {"close-up": Shot(0.72, 0.42, 0.3), "medium shot": Shot(0.53, 0.35, 0.48
 PACES = {"slowly": 0.7, "": 1.0, "quickly": 1.45}
 
 ANIMATED_SHARE, PAIR_SHARE, PLAIN_SHARE, MATCHED_SHARE = 0.92, 0.15, 0.12, 0.65
-NATURAL_LIGHT_SHARE, CLEAR_SHARE, PLAIN_STYLE_SHARE, STATIC_SHARE = 0.8, 0.7, 0.6, 0.45
+CLEAR_SHARE, PLAIN_STYLE_SHARE, STATIC_SHARE = 0.7, 0.6, 0.45
 HELD_PLACES, HELD_CAMERAS = 0.04, 0.03  # shares of (subject, place) and (subject, camera) pairs never trained on
+NIGHT = "moonlit night"
 PLAIN = "plain "  # how the names of the one-colour places begin
 PAIR_PATHS = ("stays", "moves left", "moves right", "bounces", "jumps", "sways", "spins", "twirls", "floats", "shakes", "grows", "shrinks")
 
@@ -139,10 +140,10 @@ def _draw_camera(rng: np.random.Generator) -> str:
 
 
 def _draw_air(rng: np.random.Generator, place: str) -> tuple[str, str]:
-    """Light and weather that suit a place; the first of each is its most natural."""
+    """Light and weather that suit a place; its first light is the most natural, night (which hides subjects) is rare."""
     lights, weathers = PLACES[place].lights, PLACES[place].weathers
-    light = _pick(rng, lights, [2.0] + [1.0] * (len(lights) - 1))
-    rough = [weather for weather in weathers if weather != "clear"]
+    light = _pick(rng, lights, [2.0] + [0.5 if light == NIGHT else 1.0 for light in lights[1:]])
+    rough = [weather for weather in weathers if weather != "clear" and (light != NIGHT or weather == "fireflies")]
     return light, "clear" if not rough or rng.random() < CLEAR_SHARE else _pick(rng, rough)
 
 
