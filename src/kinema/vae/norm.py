@@ -85,6 +85,8 @@ class FrameNorm(nn.Module):
     def activate(self, frames: Float[Tensor, "B C T H W"], out: Tensor | None) -> Float[Tensor, "B C T H W"]:
         if out is None:
             return F.silu(self(frames))
-        torch.mul(frames, self.scale(frames), out=out)
-        out.mul_(self.weight[:, None, None, None])
-        return F.silu(out, inplace=True)
+        weight = self.weight[:, None, None, None].to(frames.dtype)
+        for slab, place in zip(slabs(frames), slabs(out), strict=True):
+            torch.mul(slab, self.scale(slab), out=place)
+            F.silu(place.mul_(weight), inplace=True)
+        return out
