@@ -140,8 +140,8 @@ def _vectors(x: Series | float | int, y: Series | float | int, z: Series | float
 def actor_quad(plan: Plan, actor: Actor) -> Quad:
     """The picture of an actor: upright at its depth, stretched from its feet up, turned about its middle."""
     pose, stage, depth, frames = actor.pose, actor.stage, actor.depth, plan.spec.frames
-    feet = GROUND_Y if stage.grounded else (stage.home[1] + stage.size[1] / 2 - plan.horizon) * depth
     half_height = stage.size[1] * depth / 2
+    feet = GROUND_Y if stage.grounded else (stage.home[1] - plan.horizon) * actor.depths + half_height  # in the air it comes straight at us
     thin = np.copysign(0.04, pose.stretch_x)  # edge-on it is thin, never nothing
     half_width = (-1 if actor.mirrored else 1) * stage.size[0] * depth / 2 * (pose.stretch_x + thin)
     y = feet - pose.lift * depth - half_height * pose.stretch_y
