@@ -93,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", default="HYVideo-T/2-cfgdistill", choices=MODELS, help="default: %(default)s")
     model.add_argument("--model-base", type=Path, metavar="DIR", help="folder of the weights; default: $MODEL_BASE or ckpts")
     model.add_argument("--dit-weight", type=Path, metavar="FILE", help="the transformer's weights, where they lie elsewhere")
-    model.add_argument("--load-key", default="module", choices=("module", "ema"), help="which weights of the file; default: %(default)s")
+    model.add_argument("--load-key", choices=("module", "ema"), help="which weights of a .pt file; default: module where it has them")
     model.add_argument("--precision", choices=PRECISIONS, help="of the transformer; default: bf16 where the processor has it")
     model.add_argument("--vae-precision", choices=PRECISIONS, help="default: as --precision")
     model.add_argument("--text-encoder-precision", choices=PRECISIONS, help="of both text encoders; default: as --precision")

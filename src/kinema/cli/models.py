@@ -9,14 +9,12 @@ from kinema.cli.console import say
 from kinema.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kinema.dit.model import DiTConfig
     from kinema.pipelines.base import ModelConfig
     from kinema.vae.model import VAEConfig
 
 PICTURES = (".mp4", ".png")
-LAYOUTS = ("published", "diffusers")
+LAYOUTS = ("safetensors", "published", "diffusers")  # of kinema.weights
 
 
 def info_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,36 +49,33 @@ def picture_facts(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
-    """Size and contents of a checkpoint; of a folder with a config of ours, that too."""
+    """What lies in a model's folder, in latents of ours, or in a checkpoint of any layout."""
     from dataclasses import asdict
 
     from kinema.config import read_config
     from kinema.pipelines.base import ModelConfig
-    from kinema.pipelines.recipe import sha256
+    from kinema.pipelines.files import is_latents, load_latents
     from kinema.pipelines.store import CONFIG_FILE
-    from kinema.weights import load_state
+    from kinema.weights import describe
 
     if (path / CONFIG_FILE).is_file():
         return {"file": str(path), "config": asdict(read_config(ModelConfig, path / CONFIG_FILE))}
-    return {"file": str(path), "sha256": sha256(path), **tensor_facts(load_state(path))}
-
-
-def tensor_facts(state: dict[str, "Tensor"]) -> dict[str, Any]:
-    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})
-    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-    return {"tensors": len(state), "parameters": sum(tensor.numel() for tensor in state.values()), "dtypes": dtypes, "shapes": shapes}
+    if is_latents(path):
+        latents, recipe = load_latents(path)
+        return {"file": str(path), "latents": list(latents.shape), "recipe": recipe}
+    return describe(path)
 
 
 def show_presets() -> None:
     """Every preset with its size, defaults, and whether its weights are here."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from kinema.flow.samplers import SAMPLERS
     from kinema.pipelines.placement import Placement
     from kinema.presets import MODELS
 
-    table = Table("preset", "DiT", "VAE", "makes (frames x height x width)", "steps", "guidance", "weights")
+    table = Table(Column("preset", no_wrap=True), "DiT", "VAE", "frames, height, width", "fps", "steps", "guidance", "weights")
     for name, make in MODELS.items():
         table.add_row(name, *preset_row(make()))
     Console().print(table)
@@ -99,8 +94,8 @@ def preset_row(config: "ModelConfig") -> list[str]:
         found = str(folder)
     except WeightsError:
         found = "not here"
-    made = f"{size.frames} x {size.height} x {size.width}, {size.fps} fps"
-    return [parameters(config.dit), parameters(config.vae), made, str(size.steps), str(size.guidance), found]
+    numbers = map(str, (size.fps, size.steps, size.guidance))
+    return [parameters(config.dit), parameters(config.vae), f"{size.frames} {size.height} {size.width}", *numbers, found]
 
 
 def parameters(config: "DiTConfig | VAEConfig") -> str:
@@ -117,14 +112,17 @@ def parameters(config: "DiTConfig | VAEConfig") -> str:
 
 
 def convert_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, or a diffusers folder")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers a folder")
-    parser.add_argument("--to", choices=LAYOUTS, default=LAYOUTS[0], help="whose names the tensors get; default: %(default)s")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, or a folder with one")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers a new folder")
+    parser.add_argument("--to", choices=LAYOUTS, default=LAYOUTS[0], help="safetensors: names as they are; default: %(default)s")
     parser.set_defaults(run=run_convert)
 
 
 def run_convert(args: argparse.Namespace) -> None:
-    raise InputError("not yet")
+    from kinema.weights import convert
+
+    convert(args.source, args.target, args.to)
+    print(args.target)
 
 
 def verify_flags(parser: argparse.ArgumentParser) -> None:
@@ -135,4 +133,20 @@ def verify_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    raise InputError("not yet")
+    """One line a stored tensor; 1 where any is out of bounds or a file is no witness."""
+    from kinema.errors import WeightsError
+    from kinema.evaluate.witness import verify
+
+    sound = True
+    for path in args.files:
+        try:
+            checks = verify(path)
+        except WeightsError as error:
+            say(f"kinema: error: {error}")
+            sound = False
+            continue
+        for check in checks:
+            sign = "ok  " if check.ok else "FAIL"
+            print(f"{sign} {path.name}: {check.name} differs by at most {check.max_difference:.1e} (bound {check.bound:.0e})", flush=True)
+        sound &= all(check.ok for check in checks)
+    return 0 if sound else 1

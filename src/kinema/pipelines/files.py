@@ -74,6 +74,17 @@ def save_latents(path: Path, latents: Float[Tensor, "C t h w"], recipe: dict[str
         draft.write_bytes(save({"latents": latents.contiguous()}, {RECIPE_KEY: json.dumps(recipe)}))
 
 
+def is_latents(path: Path) -> bool:
+    """Whether `save_latents` wrote this file."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return RECIPE_KEY in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
 def load_latents(path: Path) -> tuple[Float[Tensor, "C t h w"], dict[str, Any]]:
     """Latents and their recipe, as `save_latents` wrote them.
 

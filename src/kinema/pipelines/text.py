@@ -28,7 +28,7 @@ from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, recipe_of
 from kinema.pipelines.store import ModelFiles
 from kinema.text.encoder import TextEncoder, TextStates, load_text_encoder
-from kinema.vae.model import CausalVAE
+from kinema.vae.model import CausalVAE, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_tiled
 from kinema.weights import load_dit, load_vae
@@ -103,8 +103,9 @@ class TextToVideo:
     @cached_property
     def vae(self) -> CausalVAE:
         with self.clock("load vae"):
-            vae = load_vae(self.files.vae, self.config.vae)
-            return vae.to(self.home, self.placement.vae_dtype, memory_format=torch.channels_last_3d)
+            vae = load_vae(self.files.vae, self.config.vae).to(self.home, self.placement.vae_dtype)
+            channels_last(vae)
+            return vae
 
     @property
     def home(self) -> torch.device:
