@@ -4,6 +4,7 @@ Everything is drawn per batch from the bank of all sprite frames; nothing is sto
 """
 
 import math
+import random
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kinema.world.light import LIGHTS, apply_light
 from kinema.world.sprites import SpriteBank, SpritePack
+from kinema.world.style import STYLES
 
 LARGE = 96  # pixels of the larger bank, the other has half; a sprite is drawn from the one nearer to its size on the picture
 LARGE_SCALES, SMALL_SCALES = (0.55, 1.15), (0.24, 0.6)  # height of a sprite's tile in frame heights
@@ -109,6 +112,14 @@ def backgrounds(sprites: Sprites, count: int, size: int) -> Float[Tensor, "B 3 h
     return (base * (1 - clutter[:, 3:]) + clutter[:, :3]).clamp(0, 1)
 
 
+def staged(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
+    """A third of the pictures in one of the world's lights, a quarter in one of its styles; which ones differs from batch to batch."""
+    lit, styled = random.randrange(3), random.randrange(4)
+    pictures[lit::3] = apply_light(pictures[lit::3], random.choice(list(LIGHTS)))
+    pictures[styled::4] = STYLES[random.choice(list(STYLES))].apply(pictures[styled::4])
+    return pictures.clamp(0, 1)
+
+
 def graded(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
     """Another light: gain a channel, gamma, contrast, saturation down to grey, a vignette."""
     count, device = len(pictures), pictures.device
@@ -148,7 +159,7 @@ def coded(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
 def worn(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
     """The states in which a video may show its subject."""
     count, device = len(pictures), pictures.device
-    pictures = graded(pictures)
+    pictures = graded(staged(pictures))
     if torch.rand(()) < LOW_RES:
         pictures = softened(pictures, int(torch.randint(40, pictures.shape[-1], ())))
     pictures = torch.lerp(pictures, coded(pictures), chance(count, CODED, device))

@@ -1,7 +1,7 @@
 """Who is in a video, and where: a small network trained apart from every model it judges.
 
 The subject's network learns from clean sprites over random backgrounds (`practice.py`), the place's from rendered clips of the
-training split. A video's answer is the mean of its frames' log-probabilities.
+training split. A video's answer is the mean of its frames' log-probabilities, for the subject weighed by how sure each frame is.
 
     python -m kinema.evaluate.recogniser --out DIR [--pack PATH] [--seconds 120] [--device cuda]
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kinema.errors import WeightsError
@@ -60,20 +60,18 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def read(self, frames: UInt8[Tensor, "T 3 H W"]) -> Reading:
-        """Look at a whole video; the mean over its frames."""
-        device = self.subject_net.head.weight.device
-        answers = []
-        for net in (self.subject_net, self.place_net):
-            pictures = fitted(frames.to(device), net.config.size)
-            answers.append(net(pictures).float().log_softmax(dim=-1).mean(dim=0).cpu())
-        return Reading(*answers)
+        """Look at a whole video."""
+        frames = frames.to(self.subject_net.head.weight.device)
+        subjects, places = (net(fitted(frames, net.config.size)).log_softmax(dim=-1) for net in (self.subject_net, self.place_net))
+        sure = subjects.exp().amax(dim=1, keepdim=True)  # a frame that the subject has left says little
+        return Reading((sure * subjects).sum(dim=0).div(sure.sum()).cpu(), places.mean(dim=0).cpu())
 
     def save(self, folder: Path) -> None:
         """Write float16 weights and the names of the classes into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         halves = {name: value.half() if value.is_floating_point() else value for name, value in self.state_dict().items()}
-        save_file({name: value.contiguous() for name, value in halves.items()}, folder / WEIGHTS)
         (folder / CONFIG).write_text(json.dumps({"subjects": self.subjects, "places": self.places}))
+        (folder / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in halves.items()}))
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Recogniser":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from kinema.evaluate.practice import chance, uniform
-from kinema.world.render import render
+from kinema.world.render import render_frames
 from kinema.world.spec import sample_spec
 from kinema.world.sprites import SpritePack
 
@@ -30,11 +31,17 @@ def _set_up() -> None:
     torch.set_num_threads(1)
 
 
+@lru_cache(maxsize=1)
+def opened(pack_path: Path) -> SpritePack:
+    """The pack, once a process: the renderer keeps what it has decoded of it."""
+    return SpritePack.open(pack_path)
+
+
 def render_job(pack_path: Path, first: int, size: int) -> Job:
     """CLIPS_A_JOB clips of size x size and the names of their places."""
-    pack = SpritePack.open(pack_path)
+    pack = opened(pack_path)
     specs = [sample_spec(FIRST_SEED + first + i, pack.subjects, FRAMES, size, size) for i in range(CLIPS_A_JOB)]
-    return torch.stack([render(spec, pack).frames for spec in specs]), [spec.place for spec in specs]
+    return torch.stack([render_frames(spec, pack) for spec in specs]), [spec.place for spec in specs]
 
 
 @dataclass(frozen=True)
