@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from kinema.errors import InputError
@@ -92,10 +93,13 @@ def _registry() -> str:
 
 def _npm_pack(tarball: Tarball, folder: Path) -> bool:
     """Let npm fetch the tarball; False where it could not. It is moved into place only when whole."""
+    if shutil.which("npm") is None:
+        return False
     part = folder / f".npm-{os.getpid()}"
     part.mkdir(exist_ok=True)
     try:
-        with Progress(TextColumn("npm pack {task.description}"), BarColumn(), TextColumn("{task.fields[size]}")) as progress:
+        columns = (TextColumn("npm pack {task.description}"), BarColumn(), TextColumn("{task.fields[size]}"))
+        with Progress(*columns, console=Console(stderr=True)) as progress:
             progress.add_task(tarball.package, total=None, size=f"{tarball.megabytes} MB")
             made = _npm("pack", "--silent", f"{tarball.package}@{tarball.version}", cwd=part)
         if made is None or not (part / tarball.file).exists():
@@ -110,7 +114,7 @@ def _download(url: str, path: Path, label: str) -> None:
     """Fetch `url` to `path`; an earlier broken try is taken up where it stopped. Raises InputError when offline."""
     part = path.with_name(path.name + ".part")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=None)
         for attempt in range(TRIES):
             try:

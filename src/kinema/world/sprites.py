@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Int, UInt8
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -205,7 +206,7 @@ def _pictures(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 def _wanted(animated: list[Path], still: Path) -> Iterator[tuple[Subject, bytes]]:
     labelled = {subject.id: subject for subject in labelled_subjects()}
-    for archive in track(animated, "packing animations"):
+    for archive in track(animated, "packing animations", console=Console(stderr=True)):
         yield from ((labelled[code], webp) for code, webp in _pictures(archive) if code in labelled)
     for code, webp in _pictures(still):
         if code not in labelled and (subject := still_subject(code)):
