@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import WeightsError
-from kinema.vae.model import CausalVAE, VAEConfig
+from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.weights.guess import infer_dit_config
 from kinema.weights.names import from_diffusers, is_diffusers
 from kinema.weights.read import State, listed, load_state
@@ -30,10 +30,11 @@ def load_dit(path: Path, config: DiTConfig, key: str | None = None) -> DiT:
 
 
 def load_vae(path: Path, config: VAEConfig) -> CausalVAE:
-    """An autoencoder with the weights of a file or folder; errors as `load_dit`."""
+    """An autoencoder with the weights of a file or folder, its kernels laid out for speed; errors as `load_dit`."""
     with torch.device("meta"):
         vae = CausalVAE(config)
     fill(vae, load_state(path), path)
+    channels_last(vae)
     return vae.eval()
 
 

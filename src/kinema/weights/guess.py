@@ -5,7 +5,7 @@ head's width unless the caller knows better.
 """
 
 import re
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from kinema.dit.model import DiTConfig
@@ -16,6 +16,7 @@ from kinema.weights.read import State
 
 ROPE_AXES = {128: (16, 56, 56), 96: (12, 42, 42), 64: (16, 24, 24)}  # by head width K: published large, published small, mini
 DIT_MARK, VAE_MARK = "img_in.proj.weight", "encoder.conv_in.conv.weight"
+PUBLISHED_GROUPS = 32
 VAE_ATTENTION = "encoder.mid_block.attentions.0.to_q.weight"  # the published autoencoder has it, mini's has not
 
 
@@ -60,8 +61,10 @@ def infer_vae_config(state: State, **known: Any) -> VAEConfig:
     if VAE_ATTENTION not in state:
         raise WeightsError(f"this is not HunyuanVideo's autoencoder: it lacks {VAE_ATTENTION}")
     levels = count_blocks(state, "encoder.down_blocks")
+    channels = tuple(len(state[f"encoder.down_blocks.{i}.resnets.0.conv2.conv.bias"]) for i in range(levels))
     fields: dict[str, Any] = {
-        "channels": tuple(len(state[f"encoder.down_blocks.{i}.resnets.0.conv2.conv.bias"]) for i in range(levels)),
+        "channels": channels,
+        "groups": gcd(PUBLISHED_GROUPS, *channels),
         "encoder_layers": tuple(count_blocks(state, f"encoder.down_blocks.{i}.resnets") for i in range(levels)),
         "decoder_layers": tuple(count_blocks(state, f"decoder.up_blocks.{i}.resnets") for i in range(levels))[::-1],
         "latent_channels": len(state["post_quant_conv.bias"]),
