@@ -131,17 +131,18 @@ def test_a_forbidden_folder_is_told_before_the_work_begins(command: Command, tin
     assert "denoise" not in result.stderr
 
 
-def test_an_interrupt_ends_cleanly(tiny_folder: Path, tmp_path: Path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_cleanly(tiny_folder: Path, tmp_path: Path, number: int, status: int):
     words = [sys.executable, "-m", "kinema", "generate", "--prompt", "A cat.", "--steps", "1000", "--weights", str(tiny_folder)]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("denoise"):
             assert process.poll() is None
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-    assert process.returncode == 130
-    assert "interrupted" in rest
+    assert process.returncode == status
+    assert ("interrupted" in rest) == (number == signal.SIGINT)
     assert "Traceback" not in rest
     assert nothing_in(tmp_path)
 

@@ -127,3 +127,8 @@ def test_guidance_and_the_negative_prompt_change_the_video(tiny_folder: Path):
     latents = [pipeline.generate(request).latents for request in requests]
     assert not torch.equal(latents[0], latents[1])
     assert not torch.equal(latents[0], latents[2])
+
+
+def test_a_prompt_that_is_too_long_is_told(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert generate(tiny_folder, tmp_path, "--prompt", "A cat walks on the grass. " * 40) == 0
+    assert "only the first 128 tokens" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """What a person sees: results on standard output, everything else on standard error; errors as one clear line."""
 
 import errno
+import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -14,6 +16,7 @@ from kinema.errors import InputError, KinemaError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+TERMINATED = 143  # 128 + SIGTERM
 LINE_EVERY = 10.0  # seconds between plain progress lines
 
 
@@ -29,6 +32,8 @@ def warn(text: str) -> None:
 def guarded(run: Callable[[], int | None], debug: bool = False) -> int:
     """Call `run`; whatever it raises becomes one line and an exit status."""
     quiet_libraries()
+    logging.getLogger("kinema").handlers = [Notes()]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # an exit unwinds, so that drafts are removed
     try:
         return run() or 0
     except KeyboardInterrupt:
@@ -42,6 +47,13 @@ def guarded(run: Callable[[], int | None], debug: bool = False) -> int:
             traceback.print_exc()
         say(f"kinema: {describe(error)}")
         return 2 if isinstance(error, InputError) else 1
+
+
+class Notes(logging.Handler):
+    """What the package logs, as lines for a person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
 
 
 def describe(error: Exception) -> str:

@@ -68,34 +68,30 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 
 def show_presets() -> None:
     """Every preset with its size, defaults, and whether its weights are here."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from kinema.flow.samplers import SAMPLERS
     from kinema.pipelines.placement import Placement
     from kinema.presets import MODELS
 
-    table = Table(Column("preset", no_wrap=True), "DiT", "VAE", "frames, height, width", "fps", "steps", "guidance", "weights")
-    for name, make in MODELS.items():
-        table.add_row(name, *preset_row(make()))
-    Console().print(table)
-    placement = Placement.choose()
-    say(f"samplers: {', '.join(SAMPLERS)}; here: {', '.join(f'{key} {value}' for key, value in placement.names().items())}")
+    rows = [["preset", "DiT", "VAE", "makes", "steps", "guidance", "weights"], *(preset_row(make()) for make in MODELS.values())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    here = ", ".join(f"{name} {value}" for name, value in Placement.choose().names().items())
+    print(f"\nsamplers: {', '.join(SAMPLERS)}\nhere: {here}")
 
 
 def preset_row(config: "ModelConfig") -> list[str]:
     from kinema.errors import WeightsError
     from kinema.pipelines.store import default_folder, find_files
 
-    size = config.defaults
+    folder, size = default_folder(config), config.defaults
     try:
-        folder = default_folder(config)
         find_files(config, folder)
-        found = str(folder)
+        found = "here"
     except WeightsError:
-        found = "not here"
-    numbers = map(str, (size.fps, size.steps, size.guidance))
-    return [parameters(config.dit), parameters(config.vae), f"{size.frames} {size.height} {size.width}", *numbers, found]
+        found = "absent"
+    made = f"{size.frames} x {size.height} x {size.width}, {size.fps} fps"
+    return [config.name, parameters(config.dit), parameters(config.vae), made, str(size.steps), str(size.guidance), found]
 
 
 def parameters(config: "DiTConfig | VAEConfig") -> str:

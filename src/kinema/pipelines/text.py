@@ -4,6 +4,7 @@ Noise is drawn on the CPU in float32 from the request's own seed, so that it doe
 else is made in the same run.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from kinema.vae.model import CausalVAE, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_tiled
 from kinema.weights import load_dit, load_vae
+
+LOG = logging.getLogger(__name__)
 
 
 def ignore_step(stage: str, done: int, total: int) -> None:
@@ -152,9 +155,15 @@ class TextToVideo:
         known, encoder = self.states, self.encoder
         wanted = dict.fromkeys(text for request in requests for text in texts_of(request))
         with self.clock("text"):
-            self.states = {text: known.get(text) or encoder.encode([text]).trim() for text in wanted}
+            self.states = {text: known.get(text) or self.read(encoder, text) for text in wanted}
         if self.placement.offload:
             self.__dict__.pop("encoder", None)
+
+    def read(self, encoder: TextEncoder, text: str) -> TextStates:
+        states = encoder.encode([text]).trim()
+        if states.mask.shape[1] == self.config.text.text_len:
+            LOG.warning("only the first %d tokens of the prompt %r... are read", self.config.text.text_len, text[:40])
+        return states
 
     def sample(self, request: Request, on_step: OnStep = ignore_step) -> Float[Tensor, "C t h w"]:
         """Denoise: float32 latents on the CPU, scaled as the DiT sees them."""
