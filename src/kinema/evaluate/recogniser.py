@@ -1,7 +1,7 @@
 """Who is in a video, and where: a small network trained apart from every model it judges.
 
 The subject's network learns from clean sprites over random backgrounds (`practice.py`), the place's from rendered clips of the
-training split. A video's answer is the mean of its frames' log-probabilities, for the subject weighed by how sure each frame is.
+training split. A video's answer is the mean of its frames' probabilities.
 
     python -m kinema.evaluate.recogniser --out DIR [--pack PATH] [--seconds 120] [--device cuda]
 """
@@ -60,11 +60,10 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def read(self, frames: UInt8[Tensor, "T 3 H W"]) -> Reading:
-        """Look at a whole video."""
+        """Look at a whole video. A mean of probabilities: frames that the subject has left spread theirs and so say little."""
         frames = frames.to(self.subject_net.head.weight.device)
-        subjects, places = (net(fitted(frames, net.config.size)).log_softmax(dim=-1) for net in (self.subject_net, self.place_net))
-        sure = subjects.exp().amax(dim=1, keepdim=True)  # a frame that the subject has left says little
-        return Reading((sure * subjects).sum(dim=0).div(sure.sum()).cpu(), places.mean(dim=0).cpu())
+        nets = (self.subject_net, self.place_net)
+        return Reading(*(net(fitted(frames, net.config.size)).softmax(dim=-1).mean(dim=0).log().cpu() for net in nets))
 
     def save(self, folder: Path) -> None:
         """Write float16 weights and the names of the classes into `folder`."""
