@@ -98,19 +98,18 @@ def test_sides_that_need_not_agree_may_have_any_shape():
 
 
 def test_a_case_is_compared_timed_and_weighed():
-    case = cases.Case(name="x", sides={"a": tensor_work(1.0), "b": tensor_work(1.0)}, agree=("b",))
+    case = cases.Case(name="x", sides={"a": tensor_work(1.0)}, agree=("a",))
     row = measure("vae", case, CPU, rounds=2, seconds=0.0)
     assert (row.part, row.name, row.dtype, row.difference, row.largest) == ("vae", "x", "fp32", 0, 1)
-    assert {name: len(figures.times.seconds) for name, figures in row.sides.items()} == {"a": 2, "b": 2}
+    assert len(row.judged.times.seconds) == 2
+    assert sys.platform != "linux" or row.judged.peak is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of the resident set")
 def test_the_peak_is_that_of_the_work_in_a_fresh_process():
-    megabyte = 2**20
-    small, large = (memory.peak_of(partial(hungry, size), CPU) for size in (40, 160))
-    assert small is not None
-    assert large is not None
-    assert 110 * megabyte < large - small < 130 * megabyte
+    peak = memory.peak_of(partial(hungry, 160), CPU)
+    assert peak is not None
+    assert 159 < peak / 2**20 < 180
 
 
 @needs_diffusers

@@ -16,7 +16,7 @@ from kinema.evaluate.bench.timing import Work
 from kinema.pipelines.placement import Placement
 from kinema.shapes import PixelShape
 from kinema.text.encoder import TextConfig, load_text_encoder
-from kinema.vae.model import CausalVAE, VAEConfig
+from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.weights import load_dit, load_vae
 
@@ -70,7 +70,9 @@ def dit_step(config: DiTConfig, shape: PixelShape, weights: Path | None, placeme
 
 
 def place_vae(config: VAEConfig, weights: Path | None, placement: Placement) -> CausalVAE:
-    return make_vae(config, weights).to(placement.device, placement.dtype, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    vae = make_vae(config, weights).to(placement.device, placement.dtype)
+    channels_last(vae)
+    return vae
 
 
 def vae_encode(config: VAEConfig, shape: PixelShape, weights: Path | None, placement: Placement) -> Work:
