@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kinema.pipelines.placement import Placement
 
 PARTS = ("dit", "vae", "text", "end-to-end")
+DEFAULT_PRESET = "mini"
 PAGE_WIDTH = 140  # of the table where it goes to a file
 
 
@@ -20,7 +21,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all of them")
     parser.add_argument("--against", choices=("diffusers",), help="time the same weights and inputs there too, in turn, and print ratios")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
-    parser.add_argument("--preset", default="mini", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--preset", metavar="NAME", help="default: mini, or what the folder of weights says")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
     parser.add_argument("--dtype", nargs="+", choices=("bf16", "fp16", "fp32"), help="default: fp32, and bf16 where the processor has it")
@@ -70,7 +71,7 @@ def find(args: argparse.Namespace) -> "Subject":
     except WeightsError:
         if args.weights is not None:
             raise
-        return Subject(MODELS[args.preset](), None)
+        return Subject(MODELS[args.preset or DEFAULT_PRESET](), None)
 
 
 def tell(row: "Row") -> None:

@@ -33,8 +33,7 @@ def growth(side: Side, placement: Placement) -> int | None:
     """`peak_of`, in this process."""
     with torch.inference_mode():
         work = side(placement)
-        measure = device_growth if placement.device.type == "cuda" else host_growth
-        return measure(work)
+        return device_growth(work, placement.device) if placement.device.type == "cuda" else host_growth(work)
 
 
 def host_growth(work: Work) -> int | None:
@@ -49,14 +48,12 @@ def host_growth(work: Work) -> int | None:
     return status_bytes("VmHWM") - before
 
 
-def device_growth(work: Work) -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+def device_growth(work: Work, device: torch.device) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     for _ in work():
         pass
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def status_bytes(field: str, process: int | str = "self") -> int:
