@@ -33,7 +33,7 @@ demo: $(READY)
 	@$(BIN)/kinema demo --prompt "$(PROMPT)"
 
 test: $(READY)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5  # 5: no test is marked slow

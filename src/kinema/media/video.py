@@ -21,6 +21,7 @@ from kinema.media.files import pack, unpack, whole_file
 from kinema.media.image import read_image_metadata
 
 QUALITY = "16"  # x264's crf: 0 keeps all, 18 is hard to tell from it, 23 is its default
+REPEATABLE = "mbtree=0"  # x264's macroblock tree reads stray memory with AVX-512: one file in a hundred then had other bits
 BT709 = 1  # FFmpeg's number for it, in matrix, primaries and transfer; untagged, players guess by size and shift the colours
 LIMITED = 1  # levels 16 to 235, as every player expects
 METADATA_TAG = "comment"  # kept by MP4 and shown by players
@@ -63,7 +64,7 @@ def write_video(
 
 
 def encode(container: Any, frames: UInt8[np.ndarray, "T H W 3"], rate: Fraction) -> None:
-    stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "medium"})
+    stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "medium", "x264-params": REPEATABLE})
     stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
     codec = stream.codec_context
     codec.colorspace = codec.color_primaries = codec.color_trc = BT709
