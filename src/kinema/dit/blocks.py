@@ -56,9 +56,8 @@ class DoubleBlock(nn.Module):
         q = torch.cat([self.img_attn_q_norm(q), self.txt_attn_q_norm(text_q)], dim=1)
         k = torch.cat([self.img_attn_k_norm(k), self.txt_attn_k_norm(text_k)], dim=1)
         v = torch.cat([v, text_v], dim=1)
-        q, k = (rotate(x, context.turns).to(v.dtype) for x in (q, k))
 
-        mixed = self.attend(q, k, v, context.key_mask).flatten(2)
+        mixed = self.attend(rotate(q, context.turns), rotate(k, context.turns), v, context.key_mask).flatten(2)
         mixed, text_mixed = mixed[:, : video.shape[1]], mixed[:, video.shape[1] :]
 
         video = add_gated(video, gate_a, self.img_attn_proj(mixed), given)
@@ -87,7 +86,7 @@ class SingleBlock(nn.Module):
         given = None if context.given is None else F.pad(context.given, (0, 0, 0, tokens.shape[1] - context.given.shape[1]))
         qkv, hidden = self.linear1(modulate(tokens, shift, scale, given))
         q, k, v = split_heads(qkv, self.heads)
-        q, k = (rotate(x, context.turns).to(v.dtype) for x in (self.q_norm(q), self.k_norm(k)))
+        q, k = (rotate(norm(x), context.turns) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
         mixed = self.attend(q, k, v, context.key_mask).flatten(2)
         branch = self.linear2(torch.cat([mixed, hidden], dim=-1))
         return add_gated(tokens, gate, branch, given)

@@ -40,7 +40,7 @@ class ForkLinear(nn.Linear):
         super().__init__(inputs, plain + bent)
         self.plain = plain
 
-    def forward(self, x: Float[Tensor, "*any i"]) -> tuple[Float[Tensor, "*any p"], Float[Tensor, "*any o"]]:
+    def forward(self, x: Float[Tensor, "*any i"]) -> tuple[Float[Tensor, "*any p"], Float[Tensor, "*any o"]]:  # type: ignore[override]
         if has_onednn(x):
             weights, biases = self.weight.tensor_split([self.plain]), self.bias.tensor_split([self.plain])
             return linear(x, weights[0], biases[0]), linear_gelu(x, weights[1], biases[1])
@@ -70,7 +70,7 @@ class ScalarEmbedder(nn.Module):
         self.mlp = nn.Sequential(Linear(SINUSOID, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, scalar: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
-        return self.mlp(sinusoid(scalar).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(scalar).to(next(self.parameters()).dtype))
 
 
 class PooledEmbedder(nn.Module):

@@ -187,6 +187,7 @@ class DiT(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
+                assert module.bias is not None
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)
         for name, parameter in self.named_parameters():

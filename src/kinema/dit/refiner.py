@@ -54,8 +54,8 @@ class RefinerBlock(nn.Module):
         self, x: Float[Tensor, "B L D"], condition: Float[Tensor, "B D"], key_mask: Bool[Tensor, "B L"] | None
     ) -> Float[Tensor, "B L D"]:
         gate_attention, gate_mlp = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
-        qkv = rearrange(self.self_attn_qkv(self.norm1(x)), "B L (three N K) -> three B L N K", three=3, N=self.heads)
-        mixed = self.attend(*qkv.unbind(0), key_mask).flatten(2)
+        q, k, v = rearrange(self.self_attn_qkv(self.norm1(x)), "B L (three N K) -> three B L N K", three=3, N=self.heads).unbind(0)
+        mixed = self.attend(q, k, v, key_mask).flatten(2)
         x = torch.addcmul(x, self.self_attn_proj(mixed), gate_attention)
         return torch.addcmul(x, self.mlp(self.norm2(x)), gate_mlp)
 

@@ -1,7 +1,7 @@
 """Attention over all tokens: one function that every block calls.
 
-Backend: PyTorch's scaled_dot_product_attention, except where a CPU without AMX only infers. There its flash kernel reaches a quarter
-of oneDNN's speed (616 tokens, 6 heads of 64, one Zen core: 8.0 ms in bfloat16 and 7.4 ms in float32, against 3.6 and 4.0 ms), so
+Backend: PyTorch's scaled_dot_product_attention, except where a CPU without AMX only infers. There its flash kernel reaches half
+of oneDNN's speed (616 tokens, 6 heads of 64, one Zen core: 8.0 ms in bfloat16 and 7.4 ms in float32, against 4.0 and 4.5 ms), so
 attention is written out, a block of queries at a time. A mask only ever hides keys, so memory stays linear in the token count.
 """
 
@@ -28,35 +28,47 @@ def attend(
     v: Float[Tensor, "B S N K"],
     key_mask: Bool[Tensor, "B S"] | None = None,
 ) -> Float[Tensor, "B L N K"]:
-    """Softmax attention with scale 1 / sqrt(K).
+    """Softmax attention with scale 1 / sqrt(K), in the dtype of v; q and k may come in float32 whatever v is.
 
     key_mask: True marks a real token; each row needs at least one. None: all are real, which leaves PyTorch its fastest kernels.
     """
-    if has_onednn(q) and not _amx():
+    if has_onednn(v) and not _amx():
         return _attend_written_out(q, k, v, key_mask)
     mask = None if key_mask is None else key_mask[:, None, None, :]
-    mixed = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-    return mixed.transpose(1, 2)
+    q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 def _attend_written_out(
     q: Float[Tensor, "B L N K"], k: Float[Tensor, "B S N K"], v: Float[Tensor, "B S N K"], key_mask: Bool[Tensor, "B S"] | None
 ) -> Float[Tensor, "B L N K"]:
-    """Head by head, with float32 scores; padding is left out rather than masked."""
-    mixed = torch.empty_like(q)
-    scale = q.shape[-1] ** -0.5
+    """Sample by sample and head by head, a block of queries at a time; padding is left out rather than masked."""
+    mix = _mix_heads if v.dtype == torch.float32 else _mix_together
+    rows = []
     for row in range(len(q)):
         real = slice(None) if key_mask is None or key_mask[row].all() else key_mask[row]
-        queries = (q[row].float() * scale).transpose(0, 1).contiguous()
-        keys = k[row, real].float().transpose(0, 1).contiguous()
-        values = v[row, real].permute(1, 2, 0).contiguous()
-        for head in range(q.shape[2]):
-            _attend_head(queries[head], keys[head], values[head], mixed[row, :, head])
-    return mixed
+        queries, keys = _heads_first(q[row], q.shape[-1] ** -0.5), _heads_first(k[row, real], 1.0)
+        blocks = queries.split(max(64, BLOCK // keys.shape[1]), dim=1)
+        mixed = [mix(block, keys, v[row, real].transpose(0, 1)).transpose(0, 1) for block in blocks]
+        rows.append(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+    return torch.stack(rows)
 
 
-def _attend_head(q: Float[Tensor, "L K"], k: Float[Tensor, "S K"], v: Float[Tensor, "K S"], into: Float[Tensor, "L K"]) -> None:
-    step = max(64, BLOCK // k.shape[0])
-    for rows, out in zip(q.split(step), into.split(step), strict=True):
-        shares = onednn_product(rows, k).softmax(-1).to(v.dtype)
-        out.copy_(onednn_product(shares, v))
+def _heads_first(x: Float[Tensor, "L N K"], scale: float) -> Float[Tensor, "N L K"]:
+    """In float32, scaled, and contiguous, in a single pass."""
+    moved = x.transpose(0, 1)
+    return torch.mul(moved, scale, out=torch.empty(moved.shape, dtype=torch.float32))
+
+
+def _mix_heads(q: Float[Tensor, "N L K"], k: Float[Tensor, "N S K"], v: Float[Tensor, "N S K"]) -> Float[Tensor, "N L K"]:
+    """In float32 oneDNN must do both products, and it takes one head at a time."""
+    heads = zip(q, k, v.transpose(1, 2), strict=True)
+    return torch.stack([onednn_product(onednn_product(rows, keys).softmax(-1), values) for rows, keys, values in heads])
+
+
+def _mix_together(q: Float[Tensor, "N L K"], k: Float[Tensor, "N S K"], v: Float[Tensor, "N S K"]) -> Float[Tensor, "N L K"]:
+    """Scores and softmax in float32; rounded, all heads share the second product."""
+    shares = torch.empty((*q.shape[:2], k.shape[1]), dtype=v.dtype)
+    for share, rows, keys in zip(shares, q, k, strict=True):
+        share.copy_(onednn_product(rows, keys).softmax(-1))
+    return torch.bmm(shares, v)
