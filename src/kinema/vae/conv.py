@@ -20,9 +20,8 @@ Clip = list[Float[Tensor, "_ _ _ _ _"]]  # each [B C T H W], alike but for T
 Past = dict[nn.Module, Tensor]
 """What each layer keeps of the calls before: its last frames, or an empty tensor for "there was one"."""
 
-PIECE = {"cpu": 2**22}  # numbers in one piece; the C allocator keeps blocks of this size, larger ones cost a page fault per 4 KB
-LARGE_PIECE = 2**28
-SLAB = 2**18
+PIECE = {"cpu": 2**23}  # numbers in one piece: small enough to be allocated cheaply, large enough that threads seldom wait for each other
+LARGE_PIECE = 2**28  # on an accelerator
 
 
 def drain(clip: Clip) -> Iterator[Tensor]:
@@ -53,12 +52,6 @@ def merge(clip: Clip) -> Clip:
             frames = torch.cat([joined.pop(), frames], 2)
         joined.append(frames)
     return joined
-
-
-def slabs(frames: Tensor) -> Iterator[Tensor]:
-    """Views of a few rows each: what is computed from one and then thrown away fits the processor's cache."""
-    for frame in frames.split(1, 2):
-        yield from frame.split(max(1, SLAB // frame[..., :1, :].numel()), 3) if frames.device.type == "cpu" else (frame,)
 
 
 def beside(clip: Clip, way: Callable[[Tensor], Tensor], kept: Clip) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.vae.conv import Clip, Ready, slabs
+from kinema.vae.conv import Clip, Ready
 
 EPSILON = 1e-6
 
@@ -39,7 +39,7 @@ class ClipNorm(nn.GroupNorm):
 
     def moments(self, clip: Clip) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Mean and variance of each group, given for each channel."""
-        sums = [power_sums(slab.to(wide(slab.dtype))) for frames in clip for slab in slabs(frames)]
+        sums = [power_sums(frames.to(wide(frames.dtype))) for frames in clip]
         numbers = sum(frames[0, 0].numel() for frames in clip)
         groups = torch.stack(sums).sum(0).unflatten(2, (self.num_groups, -1)).mean(3) / numbers
         mean, square = groups.repeat_interleave(self.num_channels // self.num_groups, 2)
@@ -52,8 +52,7 @@ class ClipNorm(nn.GroupNorm):
         weight, bias = self.weight.to(mean.dtype), self.bias.to(mean.dtype)
         out = torch.empty_like(frames) if out is None else out
         for one, target, m, v in zip(frames.split(1), out.split(1), mean, variance, strict=True):
-            for slab, place in zip(slabs(one), slabs(target), strict=True):
-                torch.ops.aten.silu.out(F.batch_norm(slab, m, v, weight, bias, eps=self.eps), out=place)
+            torch.ops.aten.silu.out(F.batch_norm(one, m, v, weight, bias, eps=self.eps), out=target)
         return out
 
 
@@ -85,8 +84,5 @@ class FrameNorm(nn.Module):
     def activate(self, frames: Float[Tensor, "B C T H W"], out: Tensor | None) -> Float[Tensor, "B C T H W"]:
         if out is None:
             return F.silu(self(frames))
-        weight = self.weight[:, None, None, None].to(frames.dtype)
-        for slab, place in zip(slabs(frames), slabs(out), strict=True):
-            torch.mul(slab, self.scale(slab), out=place)
-            F.silu(place.mul_(weight), inplace=True)
-        return out
+        torch.mul(frames, self.scale(frames), out=out)
+        return F.silu(out.mul_(self.weight[:, None, None, None]), inplace=True)
