@@ -224,3 +224,24 @@ def test_shapes_tell_the_config(state):
     assert infer_dit_config(state, **KNOWN) == CONFIG
     with pytest.raises(WeightsError, match="not HunyuanVideo's DiT"):
         infer_dit_config({"a": torch.ones(1)})
+
+
+def test_autoencoders_and_other_files_say_what_they_are(tmp_path: Path):
+    def described(tensors: dict[str, torch.Tensor]) -> dict:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "x.safetensors")
+        return describe(tmp_path / "x.safetensors")
+
+    published = described(CausalVAE(VAE).state_dict())
+    assert published["holds"] == "HunyuanVideo VAE"
+    assert published["config"]["channels"] == VAE.channels
+    assert described(CausalVAE(MODELS["tiny"]().vae).state_dict())["holds"] == "Kinema VAE"
+    assert described({"weights.a": torch.ones(1), "output.a": torch.ones(1)})["holds"].startswith("witness")
+    assert described({"a.lora_down.weight": torch.ones(1)})["holds"] == "LoRA"
+    assert described({"a": torch.ones(1)})["config"] is None
+
+
+def test_a_target_that_cannot_be_written_is_refused(state, tmp_path: Path):
+    save_file(state, tmp_path / "model.safetensors")
+    for layout in ("published", "diffusers"):
+        with pytest.raises(OutputError, match="another folder"):
+            convert(tmp_path / "model.safetensors", tmp_path / "absent" / "there", layout)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kinema.dit.model import DiTConfig
@@ -23,6 +24,7 @@ from kinema.weights.read import State, load_state, weight_files
 Layout = Literal["safetensors", "published", "diffusers"]
 LAYOUTS: tuple[Layout, ...] = ("safetensors", "published", "diffusers")
 """One file with the names as they are; one file with the published names; a diffusers folder with its config."""
+WITNESS_PARTS = ("weights.", "input.", "output.", "tiled.", "trajectory.", "rope.")
 DIFFUSERS_FILE, DIFFUSERS_CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 
 
@@ -50,6 +52,8 @@ def kind_of(state: State) -> str:
         return "HunyuanVideo DiT"
     if VAE_MARK in state:
         return "HunyuanVideo VAE" if VAE_ATTENTION in state else "Kinema VAE"
+    if all(name.startswith(WITNESS_PARTS) for name in state):
+        return "witness, for kinema verify"
     return "LoRA" if any("lora_" in name for name in state) else "unknown"
 
 
@@ -90,7 +94,10 @@ def convert(source: Path, target: Path, layout: Layout) -> None:
 
 
 def write_tensors(state: State, path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, metadata={"format": "pt"})
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # its way of telling that the disk is full
+        raise OutputError(f"cannot write {path.parent}: {error}; choose another folder, or free some space there") from error
 
 
 def write_diffusers(state: State, source: Path, target: Path) -> None:
