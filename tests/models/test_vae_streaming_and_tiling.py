@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_vae import TINY_PLAIN, TINY_PUBLISHED, TINY_STREAMING, clip, random_vae
 from torch.nn.functional import interpolate
 
 from kinema.errors import InputError
 from kinema.vae.model import CausalVAE
 from kinema.vae.streaming import decode_stream, encode_stream
 from kinema.vae.tiling import OVERLAP, blend, decode_tiled, encode_tiled
-from tests.models.test_vae import TINY_PLAIN, TINY_PUBLISHED, TINY_STREAMING, clip, random_vae
 
 STREAMING_KINDS = pytest.mark.parametrize("config", [TINY_STREAMING, TINY_PLAIN], ids=["ours", "plain"])
 

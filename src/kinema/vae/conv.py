@@ -93,9 +93,15 @@ def convolve(frames: Tensor, weight: Tensor, bias: Tensor | None, stride: Stride
     if weight.shape[2:] == (1, 1, 1):
         product = F.linear(rearrange(frames, "B C T H W -> B T H W C"), weight.flatten(1), bias)
         return rearrange(product, "B T H W C -> B C T H W")
-    if frames.device.type != "cpu" or frames.dtype != torch.float32 or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.conv3d(frames, weight, bias, stride, padding)
-    return torch.ops.aten.mkldnn_convolution(frames, weight, bias, padding, stride, (1, 1, 1), 1)
+    if needs_sending_to_onednn(frames):
+        return torch.ops.aten.mkldnn_convolution(frames, weight, bias, padding, stride, (1, 1, 1), 1)
+    return F.conv3d(frames, weight, bias, stride, padding)
+
+
+def needs_sending_to_onednn(frames: Tensor) -> bool:
+    """Not 16-bit frames, which PyTorch sends there anyway, nor where gradients or a compiler come in."""
+    plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return plain and frames.device.type == "cpu" and frames.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 class CausalConv3d(nn.Module):
