@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_fold
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, recipe_of
 from kinema.pipelines.store import ModelFiles
-from kinema.text.encoder import TextEncoder, TextStates, load_text_encoder
+from kinema.shapes import TIME_STRIDE
+from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_encoder
+from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 from kinema.vae.model import CausalVAE, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_tiled
@@ -63,11 +65,6 @@ class Clock:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
-def texts_of(request: Request) -> tuple[str, ...]:
-    """What the model reads."""
-    return (request.prompt, request.negative) if request.guidance > 1 else (request.prompt,)
-
-
 def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, "1"] | None) -> Velocity:
     """The model with one trimmed text, as a velocity of latents [1 C t h w] alone."""
 
@@ -89,14 +86,10 @@ class TextToVideo:
         if config.dit.image_condition != "none":
             raise InputError(f"model={config.name!r} continues an image, which this version cannot give it: use a text-to-video model")
         self.config, self.files, self.placement = config, files, placement
-        self.states: dict[str, TextStates] = {}
+        self.encoder: TextEncoder | None = None
+        self.states: dict[tuple[str, TextConfig], TextStates] = {}
         self.hashes = Hashes(files)
         self.clock = Clock()
-
-    @cached_property
-    def encoder(self) -> TextEncoder:
-        with self.clock("load text"):
-            return load_text_encoder(self.config.text, self.files.text, self.placement.device, self.placement.text_dtype)
 
     @cached_property
     def dit(self) -> DiT:
@@ -152,23 +145,32 @@ class TextToVideo:
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
-        known, encoder = self.states, self.encoder
-        wanted = dict.fromkeys(text for request in requests for text in texts_of(request))
-        with self.clock("text"):
-            self.states = {text: known.get(text) or self.read(encoder, text) for text in wanted}
+        known, wanted = self.states, dict.fromkeys(key for request in requests for key in self.texts_of(request))
+        self.states = {key: known.get(key) or self.read(*key) for key in wanted}
         if self.placement.offload:
-            self.__dict__.pop("encoder", None)
+            self.encoder = None
 
-    def read(self, encoder: TextEncoder, text: str) -> TextStates:
-        states = encoder.encode([text]).trim()
-        if states.mask.shape[1] == self.config.text.text_len:
-            LOG.warning("only the first %d tokens of the prompt %r... are read", self.config.text.text_len, text[:40])
+    def texts_of(self, request: Request) -> list[tuple[str, TextConfig]]:
+        """What the model reads, and how: with classifier-free guidance two texts; published models ask otherwise about a picture."""
+        picture = request.frames == 1 and self.config.text.template == PUBLISHED_VIDEO
+        config = replace(self.config.text, template=PUBLISHED_IMAGE) if picture else self.config.text
+        texts = [request.prompt, request.negative] if request.guidance > 1 else [request.prompt]
+        return [(text, config) for text in texts]
+
+    def read(self, text: str, config: TextConfig) -> TextStates:
+        if self.encoder is None or self.encoder.config != config:
+            with self.clock("load text"):
+                self.encoder = load_text_encoder(config, self.files.text, self.placement.device, self.placement.text_dtype)
+        with self.clock("text"):
+            states = self.encoder.encode([text]).trim()
+        if states.mask.shape[1] == config.text_len:
+            LOG.warning("only the first %d tokens of the prompt %r... are read", config.text_len, text[:40])
         return states
 
     def sample(self, request: Request, on_step: OnStep = ignore_step) -> Float[Tensor, "C t h w"]:
         """Denoise: float32 latents on the CPU, scaled as the DiT sees them."""
         self.hashes.start()
-        if not self.states.keys() >= set(texts_of(request)):
+        if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
         dit = self.dit
         noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
@@ -184,7 +186,7 @@ class TextToVideo:
         device, dtype = self.placement.device, self.placement.dtype
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
-        velocities = [bind(self.dit, self.states[text].to(device, dtype), embedded) for text in texts_of(request)]
+        velocities = [bind(self.dit, self.states[key].to(device, dtype), embedded) for key in self.texts_of(request)]
         return velocities[0] if len(velocities) == 1 else classifier_free(velocities[1], velocities[0], request.guidance)
 
     def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:
@@ -197,11 +199,11 @@ class TextToVideo:
         on_step("decode", 0, latents.shape[1])
         with self.clock("decode"), self.at_work(vae):
             scaled = (latents[None] / self.config.vae.scaling_factor).to(self.placement.device, self.placement.vae_dtype)
-            frames = []
+            parts: list[Tensor] = []
             for part in self.decoded(scaled):
-                frames.append(to_uint8(part[0]).cpu())
-                on_step("decode", min(len(frames), latents.shape[1]), latents.shape[1])
-        return torch.cat(frames)
+                parts.append(to_uint8(part[0]).cpu())
+                on_step("decode", (sum(map(len, parts)) - 1) // TIME_STRIDE + 1, latents.shape[1])
+        return torch.cat(parts)
 
     def decoded(self, latents: Float[Tensor, "1 C t h w"]) -> Iterator[Float[Tensor, "1 3 _ H W"]]:
         if self.config.vae.streams:
