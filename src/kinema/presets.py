@@ -28,7 +28,7 @@ PUBLISHED_DIT = DiTConfig(
     pooled_width=PUBLISHED.pooled_width,
     guidance=False,
 )
-PUBLISHED_DEFAULTS = Defaults(frames=129, height=720, width=1280, fps=24, steps=50, guidance=6.0, shift=7.0, negative=NEGATIVE)
+PUBLISHED_DEFAULTS = Defaults(frames=129, height=720, width=1280, fps=24, steps=50, guidance=6.0, negative=NEGATIVE)
 I2V_DEFAULTS = replace(PUBLISHED_DEFAULTS, shift=17.0, negative=NEGATIVE_I2V)  # the published choice for lively motion
 
 
@@ -63,8 +63,8 @@ def s2() -> ModelConfig:
 MINI_DIT = DiTConfig(
     width=384,
     heads=6,
-    double_blocks=3,
-    single_blocks=7,
+    double_blocks=1,
+    single_blocks=8,
     rope_axes=(16, 24, 24),
     refiner_blocks=1,
     text_width=MINI.width,

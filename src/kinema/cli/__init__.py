@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),
     "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
     "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
+    "encode": ("turn clips into the latents and text states that a transformer trains on", train.encode_flags),
     "train": ("run a training recipe", train.flags),
     "evaluate": ("score a model", evaluate.flags),
     "bench": ("how fast each part runs on this machine", bench.flags),

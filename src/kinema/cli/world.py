@@ -1,6 +1,7 @@
-"""`kinema world build` and `kinema world sample`."""
+"""`kinema world build`, `sample` and `render`."""
 
 import argparse
+import os
 from pathlib import Path
 
 from kinema.cli.console import say
@@ -21,6 +22,17 @@ def flags(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="default: 256 256")
     sample.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: %(default)s")
     sample.set_defaults(run=run_sample)
+    render = actions.add_parser("render", help="render clips into shards to train on; goes on where it stopped")
+    render.add_argument("--out", type=Path, required=True, metavar="DIR")
+    render.add_argument("--clips", type=int, default=4096, metavar="N", help="default: %(default)s")
+    render.add_argument("--frames", type=int, default=33, metavar="N", help="default: %(default)s")
+    render.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="default: 128 128")
+    render.add_argument("--first-seed", type=int, default=1_000_000, metavar="N", help="default: %(default)s")
+    render.add_argument("--split", choices=("train", "heldout"), default="train", help="default: %(default)s")
+    render.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: one a core")
+    render.add_argument("--ahead", type=int, default=0, metavar="N", help="pause while N shards lie unread; default: never")
+    render.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: where `world build` puts it")
+    render.set_defaults(run=run_render)
 
 
 def run_build(args: argparse.Namespace) -> None:
@@ -36,3 +48,12 @@ def run_sample(args: argparse.Namespace) -> None:
     video, truth = sample(args.seed, args.out, shape.frames, shape.height, shape.width)
     say(f"its truth: {truth}")
     print(video)
+
+
+def run_render(args: argparse.Namespace) -> None:
+    from kinema.data.render import RenderJob, render_world
+
+    shape = PixelShape(args.frames, *args.size)
+    names = ("out", "clips", "first_seed", "split", "workers", "ahead", "pack")
+    render_world(RenderJob(frames=shape.frames, height=shape.height, width=shape.width, **{name: getattr(args, name) for name in names}))
+    print(args.out)

@@ -82,11 +82,11 @@ def check_fingerprint(job: EncodeJob, vae: CausalVAE) -> None:
 
 
 def encode_folder(job: EncodeJob, vae: CausalVAE, encoder: TextEncoder) -> int:
-    """Encode every shard of clips that has no latents yet; returns how many clips that were."""
+    """Encode every shard of clips that has no latents yet; returns how many shards that were."""
     check_fingerprint(job, vae)
     null = encode_texts(encoder, [""], job.text_len)
     write_null(job.out, null)
-    seen, count, waited = set(job.clips / path.name for path in job.out.glob("*.safetensors")), 0, time.monotonic()
+    seen, count, waited = {job.clips / path.name for path in job.out.glob("*.safetensors")}, 0, time.monotonic()
     while True:
         for path in follow(job.clips, seen):
             encode_shard(job, path, vae, encoder)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class RenderJob:
     height: int = 128
     width: int = 128
     first_seed: int = 0
-    split: str = "train"
+    split: Literal["train", "heldout"] = "train"
     workers: int = 2
 
     ahead: int = 0  # pause while so many shards lie in `out` unread; 0: never (a reader that consumes them sets the pace)

@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from kinema.errors import InputError
 from kinema.train.log import Log
 from kinema.train.optim import Ema, Kind, learning_rate, optimizers
+
+COMPILING_STEPS = 2  # a process's first steps, which may compile; the clock of `seconds` leaves them out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,9 @@ class LoopConfig:
 class Task(Protocol):
     """What the loop trains: a model, its loss on a fresh batch, and how its weights are handed on."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """Whose parameters are trained."""
 
     def refresh(self, step: int) -> None:
         """Take in new data, if there is any."""
@@ -67,6 +71,7 @@ class Run:
         self.optimizers = optimizers(model, config.optimizer, config.lr, config.weight_decay, config.muon_lr)
         self.ema = Ema(model.state_dict(), config.ema)
         self.step, self.elapsed, self.skipped = 0, 0.0, 0
+        self.taken = 0  # steps of this process
 
     @property
     def progress(self) -> float:
@@ -79,12 +84,14 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint atomically."""
-        state = {
+        state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [each.state_dict() for each in self.optimizers],
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "skipped": self.skipped,
         }
-        state |= {"step": self.step, "elapsed": self.elapsed, "skipped": self.skipped}
         partial = self.path.with_suffix(".part")
         torch.save(state, partial)
         partial.replace(self.path)
@@ -146,7 +153,9 @@ def take_step(task: Task, run: Run) -> dict[str, Tensor]:
     loss, figures = task.loss(run.step, step_generator(task.model, run.config.seed, run.step))
     norm = run.update(loss)
     run.step += 1
-    run.elapsed += time.perf_counter() - began
+    run.taken += 1
+    if run.taken > COMPILING_STEPS:
+        run.elapsed += time.perf_counter() - began
     return {"loss": loss, "grad_norm": norm, **figures}
 
 

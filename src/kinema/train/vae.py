@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinema.config import build
 from kinema.data.pool import Pool
+from kinema.errors import WeightsError
 from kinema.vae.model import CausalVAE
 
 
@@ -42,7 +44,8 @@ class VaeTraining:
     """The Task that trains a CausalVAE."""
 
     def __init__(self, model: CausalVAE, task: VaeTask, device: str):
-        self.model = model.to(device, memory_format=torch.channels_last_3d)
+        self.model = model.to(device)
+        self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.task, self.device = task, device
         self.pool = Pool(task.clips, task.capacity, device, ("frames",))
         self.forward = torch.compile(self.reconstruct) if task.compile else self.reconstruct
@@ -118,6 +121,8 @@ def normalise_latents(model: CausalVAE, mean: Float[Tensor, "C"], std: Float[Ten
     """Fold latents <- (latents - mean) / std into the encoder's last 1x1x1 convolution, and its inverse into the decoder's first."""
     channels = len(mean)
     last, first = model.quant_conv, model.post_quant_conv
+    assert last.bias is not None
+    assert first.bias is not None
     last.weight[:channels] /= std.view(-1, 1, 1, 1, 1)
     last.bias[:channels] = (last.bias[:channels] - mean) / std
     last.bias[channels:] -= 2 * std.log()
@@ -131,6 +136,17 @@ def save_vae(model: CausalVAE, path: Path) -> None:
     save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}, partial)
     partial.replace(path)
     path.with_suffix(".json").write_text(json.dumps(asdict(model.config), indent=1))
+
+
+def load_trained_vae(folder: Path, device: str, dtype: torch.dtype) -> CausalVAE:
+    """The VAE of a finished run, ready to encode. Raises WeightsError where there is none."""
+    try:
+        model = CausalVAE(build(VAEConfig, json.loads((folder / "vae.json").read_text())))
+        model.load_state_dict(load_file(folder / "vae.safetensors"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"no finished VAE run in {folder} ({error}): train one with `kinema train vae`") from error
+    model.to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return model.eval()
 
 
 @torch.no_grad()

@@ -45,41 +45,44 @@ class VideoTraining:
         self.model, self.task, self.device = model.to(device), task, device
         self.latents = f"latents_{task.scale}"
         self.pool = Pool(task.latents, task.capacity, device, (self.latents, "text", "text_lengths", "pooled"))
-        self.null = read_shard(task.latents / "null" / "null.safetensors", device=device)[0]
+        self.null: dict[str, Tensor] = {}
         self.forward = torch.compile(model) if task.compile else model
 
     def wait_for_data(self) -> None:
-        """Wait for the first samples, where a renderer or an encoder is still at work."""
+        """Wait for the first samples, where a renderer or an encoder is still at work; the empty prompt came before them."""
         self.pool.wait(min(self.task.start_samples, self.task.capacity))
+        self.null = read_shard(self.task.latents / "null" / "null.safetensors", device=self.device)[0]
 
     def refresh(self, step: int) -> None:
         if step % self.task.refresh_every == 0 and self.pool.refresh(limit=None if step == 0 else 8) + (step == 0):
             self.by_length = TextLengths.of(self.pool.tensors["text_lengths"][: len(self.pool)])
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        data, text, pooled = self.draw(generator)
+        data, text, mask, pooled = self.draw(generator)
         noise = torch.randn(data.shape, device=self.device, generator=generator)
         sigma = training_sigmas(len(data), self.task.shift, generator)
         clean = clean_frames(len(data), data.shape[2], self.task.clean_share, generator)
         noisy = torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma))
-        torch._dynamo.maybe_mark_dynamic(text, 1)
         with torch.autocast(data.device.type, torch.bfloat16):
-            velocity = self.forward(noisy, 1000 * sigma, text, None, pooled, given=clean)
+            velocity = self.forward(noisy, 1000 * sigma, text, mask, pooled, given=clean)
         error = (velocity.float() - velocity_target(data, noise)).square().mean((1, 3, 4))
         each = (error * ~clean).sum(1) / (~clean).sum(1)
         return each.mean(), by_sigma(each, sigma)
 
-    def draw(self, generator: torch.Generator) -> tuple[Float[Tensor, "B C t h w"], Float[Tensor, "B L d"], Float[Tensor, "B p"]]:
-        """Latents, text states and pooled vectors of a batch whose texts all have L tokens: no padding, so no mask.
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Latents [B C t h w], text states [B L d], their mask or None, pooled vectors [B p].
 
-        Dropped texts become the empty prompt's state, repeated L times.
+        A compiled model sees texts padded to one length, and their mask; otherwise all texts of a batch have the same number
+        of tokens, so that none is padding. A dropped text is the empty prompt's state, as often as the others have tokens.
         """
-        rows, texts, length = self.by_length.draw(self.task.batch, generator)
         tensors = self.pool.tensors
+        rows, texts, length = self.by_length.draw(self.task.batch, generator, same=not self.task.compile)
+        length = length or tensors["text"].shape[2]
         dropped = torch.rand(self.task.batch, device=self.device, generator=generator) < self.task.text_dropout
         text = torch.where(dropped[:, None, None], self.null["text"][:, :1], tensors["text"][rows, texts, :length])
         pooled = torch.where(dropped[:, None], self.null["pooled"], tensors["pooled"][rows, texts])
-        return tensors[self.latents][rows].float(), text, pooled
+        real = torch.arange(length, device=self.device) < tensors["text_lengths"][rows, texts, None]
+        return tensors[self.latents][rows].float(), text, real if self.task.compile else None, pooled
 
     def export(self, weights: dict[str, Tensor], folder: Path) -> None:
         """Write the averaged weights: dit.safetensors in bfloat16."""
@@ -103,12 +106,12 @@ class TextLengths:
         starts = torch.bincount(lengths.flatten()).cumsum(0).tolist()
         return cls(order, [0, *starts], lengths.shape[1])
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], int]:
-        """Rows and texts of one length, and that length; a length comes up as often as it has texts."""
-        device = self.order.device
-        anchor = int(torch.randint(len(self.order), (), generator=generator, device=device))
-        length = bisect_right(self.starts, anchor) - 1
-        low, high = self.starts[length], self.starts[length + 1]
+    def draw(self, batch: int, generator: torch.Generator, same: bool) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], int]:
+        """Rows and texts: of one length, which comes up as often as it has texts, and that length; or of any, and 0."""
+        device, low, high, length = self.order.device, 0, len(self.order), 0
+        if same:
+            length = bisect_right(self.starts, int(torch.randint(high, (), generator=generator, device=device))) - 1
+            low, high = self.starts[length], self.starts[length + 1]
         chosen = self.order[torch.randint(low, high, (batch,), generator=generator, device=device)]
         return chosen // self.texts, chosen % self.texts, length
 

@@ -29,10 +29,10 @@ START_LOGVAR = -6.0  # standard deviation 0.05
 def mini_vae() -> VAEConfig:
     """The autoencoder that ships with `mini`: streams exactly, decodes 33x256x256 on a laptop in seconds."""
     return VAEConfig(
-        channels=(96, 128, 128),
+        channels=(96, 96, 96),
         encoder_layers=(1, 1, 1),
         decoder_layers=(3, 2, 1),
-        patch=2,
+        patch=4,
         norm="frame",
         mid_attention="none",
         shortcuts=True,
