@@ -13,7 +13,6 @@ from kinema.pipelines.store import CONFIG_FILE, PRETRAINED
 from kinema.presets import mini
 
 SHIPPED = PRETRAINED / "mini"
-pytestmark = pytest.mark.skipif(not (SHIPPED / CONFIG_FILE).exists(), reason="mini is not trained yet")
 
 
 def test_the_shipped_weights_are_those_of_the_preset():
