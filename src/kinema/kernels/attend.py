@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from kinema.kernels.linear import has_onednn, onednn_product
 
-BLOCK = 1 << 19  # scores of one block of queries: 2 MiB of float32, about a core's cache
+BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; smaller blocks spend their time starting threads
 
 
 @cache
