@@ -9,12 +9,14 @@ cd "$(dirname "$0")/.."
 OUT=${OUT:-runs/out/mini}
 WORKERS=${WORKERS:-$(nproc)}
 PATH=$PWD/.venv/bin:$PATH
+KINEMA=kinema
+command -v kinema >/dev/null || { export PYTHONPATH=src; KINEMA="python3 -m kinema"; } # a machine where nothing may be installed
 
-OMP_NUM_THREADS=1 nice -n 10 kinema world render --out "$OUT/clips" --clips "${CLIPS:-60000}" --workers "$WORKERS" --ahead 900 &
+OMP_NUM_THREADS=1 nice -n 10 $KINEMA world render --out "$OUT/clips" --clips "${CLIPS:-60000}" --workers "$WORKERS" --ahead 900 &
 RENDERER=$!
-kinema encode --clips "$OUT/clips" --vae "$OUT/vae" --out "$OUT/latents" --scales 1 2 --follow 600 &
+$KINEMA encode --clips "$OUT/clips" --vae "$OUT/vae" --out "$OUT/latents" --scales 1 2 --follow 600 &
 ENCODER=$!
 trap 'kill $RENDERER $ENCODER 2>/dev/null || true' EXIT
-kinema train video runs/mini_t2v.toml "task.latents=$OUT/latents" "loop.out=$OUT/t2v-64" \
+$KINEMA train video runs/mini_t2v.toml "task.latents=$OUT/latents" "loop.out=$OUT/t2v-64" \
   task.scale=2 task.batch=256 task.shift=1.5 loop.steps=1700 loop.lr=1.2e-3 loop.muon_lr=1.2e-3 loop.lr_floor=0.5 loop.ema=0.998 "$@"
-kinema train video runs/mini_t2v.toml "task.latents=$OUT/latents" "loop.out=$OUT/t2v-128" "start=$OUT/t2v-64/dit.safetensors" "$@"
+$KINEMA train video runs/mini_t2v.toml "task.latents=$OUT/latents" "loop.out=$OUT/t2v-128" "start=$OUT/t2v-64/dit.safetensors" "$@"

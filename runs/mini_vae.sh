@@ -7,9 +7,11 @@ cd "$(dirname "$0")/.."
 OUT=${OUT:-runs/out/mini}
 WORKERS=${WORKERS:-$(nproc)}
 PATH=$PWD/.venv/bin:$PATH
+KINEMA=kinema
+command -v kinema >/dev/null || { export PYTHONPATH=src; KINEMA="python3 -m kinema"; } # a machine where nothing may be installed
 
-kinema world build
-kinema world render --out "$OUT/heldout" --clips 48 --first-seed 0 --split heldout --workers 2
-OMP_NUM_THREADS=1 nice -n 10 kinema world render --out "$OUT/clips" --clips "${CLIPS:-24000}" --workers "$WORKERS" &
+$KINEMA world build
+$KINEMA world render --out "$OUT/heldout" --clips 48 --first-seed 0 --split heldout --workers 2
+OMP_NUM_THREADS=1 nice -n 10 $KINEMA world render --out "$OUT/clips" --clips "${CLIPS:-24000}" --workers "$WORKERS" &
 trap 'kill $! 2>/dev/null || true' EXIT
-kinema train vae runs/mini_vae.toml "task.clips=$OUT/clips" "task.heldout=$OUT/heldout" "loop.out=$OUT/vae" "$@"
+$KINEMA train vae runs/mini_vae.toml "task.clips=$OUT/clips" "task.heldout=$OUT/heldout" "loop.out=$OUT/vae" "$@"

@@ -85,7 +85,7 @@ def render_part(job: RenderJob, part: int) -> None:
 def render_world(job: RenderJob) -> None:
     """Render the whole job with `job.workers` processes; raises RuntimeError if any of them failed."""
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=render_part, args=(job, part)) for part in range(job.workers)]
+    workers = [spawn.Process(target=render_part, args=(job, part), daemon=True) for part in range(job.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:
