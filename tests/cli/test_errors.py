@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,8 @@ def test_a_forbidden_folder_is_told_before_the_work_begins(command: Command, tin
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_cleanly(tiny_folder: Path, tmp_path: Path, number: int, status: int):
     words = [sys.executable, "-m", "kinema", "generate", "--prompt", "A cat.", "--steps", "1000", "--weights", str(tiny_folder)]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background is deaf to it
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("denoise"):
             assert process.poll() is None
