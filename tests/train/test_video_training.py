@@ -26,7 +26,11 @@ def encoded(folder, samples=8, texts=2, length=6):
         "pooled": level[:, None, None].expand(samples, texts, WIDTH).bfloat16(),
     }
     write_shard(folder / "a.safetensors", tensors, [{"seed": i} for i in range(samples)])
-    null = {"text": torch.zeros(1, length, WIDTH).bfloat16(), "text_lengths": torch.ones(1).long(), "pooled": torch.zeros(1, WIDTH).bfloat16()}
+    null = {
+        "text": torch.zeros(1, length, WIDTH).bfloat16(),
+        "text_lengths": torch.ones(1).long(),
+        "pooled": torch.zeros(1, WIDTH).bfloat16(),
+    }
     write_shard(folder / "null" / "null.safetensors", null, [{"texts": [""]}])
 
 
