@@ -9,10 +9,19 @@ with a word why, so that no old command line does something else than it says.
 """
 
 import argparse
+import importlib.util
+import os
 import secrets
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if importlib.util.find_spec("kinema") is None:  # called with the system's Python: go on with the one that `make setup` made
+    PYTHON = Path(__file__).parent / ".venv" / "bin" / "python"
+    if not PYTHON.exists():
+        sys.exit("sample_video.py: Kinema is not installed for this Python: run `make setup` here, once")
+    os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
 from kinema.cli.console import guarded, warn
 from kinema.cli.generate import make_videos

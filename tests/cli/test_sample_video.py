@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -112,3 +114,11 @@ def test_it_makes_every_video_that_was_asked_for(script: ModuleType, tiny_folder
     made = [json.loads(path.read_text()) for path in sorted((tmp_path / "out_x").glob("*.json"))]
     assert sorted(each["seed"] for each in made) == [5, 6]
     assert made[0]["request"]["negative"] == "dog"
+
+
+def test_a_python_without_kinema_says_what_to_run(tmp_path: Path):
+    alone = shutil.copy(SCRIPT, tmp_path)
+    result = subprocess.run([sys.executable, "-I", "-S", alone, "--help"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "make setup" in result.stderr
+    assert "Traceback" not in result.stderr
