@@ -68,7 +68,7 @@ def stream_cases(subject: Subject) -> list[Case]:
     short, long = (PixelShape(frames, defaults.height, defaults.width) for frames in (SHORT_FRAMES, LONG_FRAMES))
     whole = {f"whole {shape.frames} frames": partial(sides.vae_decode, subject.config.vae, shape, weights) for shape in (short, long)}
     streamed = {f"streamed {long.frames} frames": partial(sides.vae_decode_stream, subject.config.vae, long, weights)}
-    name = f"VAE decode, {subject.config.name}, {long.height}x{long.width}"
+    name = f"VAE decode in a stream, {subject.config.name}, {long.height}x{long.width}"
     return [Case(name=name, sides=streamed | whole, agree=(f"whole {long.frames} frames",))]
 
 
