@@ -36,9 +36,14 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_build(args: argparse.Namespace) -> None:
-    from kinema.world.sprites import build_pack
+    from kinema.world.sprites import build_pack, default_path
 
-    print(build_pack(args.pack, args.tarballs))
+    pack = args.pack or default_path()
+    if pack.exists():
+        say("the pack is there already: delete it to build it anew")
+    else:
+        build_pack(pack, args.tarballs)
+    print(pack)
 
 
 def run_sample(args: argparse.Namespace) -> None:
