@@ -7,7 +7,7 @@ import torch
 from kinema.data.pool import Pool
 from kinema.data.shards import write_shard
 from kinema.train.loop import LoopConfig, fit
-from kinema.train.vae import VaeTask, VaeTraining, latent_statistics, normalise_latents, windows
+from kinema.train.vae import VaeTask, VaeTraining, latent_statistics, load_trained_vae, normalise_latents, save_vae, windows
 from kinema.vae.model import CausalVAE, VAEConfig
 
 TINY = VAEConfig(
@@ -61,3 +61,8 @@ def test_a_short_run_learns_and_exports_what_it_scored(tmp_path):
     assert rows[-1]["l1"] < 0.9 * rows[0]["l1"]
     assert json.loads((tmp_path / "run/scores.json").read_text())["heldout_psnr"] > 10
     assert (tmp_path / "run/vae.safetensors").exists()
+
+
+def test_a_finished_run_is_loaded_by_those_who_encode(tmp_path):
+    save_vae(CausalVAE(TINY), tmp_path / "vae.safetensors")
+    assert load_trained_vae(tmp_path, "cpu", torch.float32).config == TINY

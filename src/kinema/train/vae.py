@@ -20,7 +20,7 @@ from torch import Tensor
 from kinema.config import build
 from kinema.data.pool import Pool
 from kinema.errors import WeightsError
-from kinema.vae.model import CausalVAE
+from kinema.vae.model import CausalVAE, VAEConfig
 
 
 @dataclass(frozen=True, kw_only=True)
