@@ -4,6 +4,8 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from kinema.version import __version__
+
 if TYPE_CHECKING:
     from kinema.dit.model import DiTConfig
     from kinema.pipelines.base import ModelConfig, Request, Result
@@ -11,7 +13,6 @@ if TYPE_CHECKING:
     from kinema.text.encoder import TextConfig
     from kinema.vae.model import VAEConfig
 
-__version__ = "0.1.0"
 __all__ = ["DiTConfig", "ModelConfig", "Request", "Result", "TextConfig", "TextToVideo", "VAEConfig", "__version__", "generate", "load"]
 
 HOMES = {

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-import kinema
 from kinema.pipelines.base import ModelConfig, Request
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.store import ModelFiles
+from kinema.version import __version__
 
-REPOSITORY = Path(kinema.__file__).parents[2]  # where the package runs from a checkout
+REPOSITORY = Path(__file__).parents[3]  # where the package runs from a checkout
 WEIGHT_ENDINGS = (".safetensors", ".pt")
 
 
@@ -69,7 +69,7 @@ def recipe_of(request: Request, config: ModelConfig, weights: dict[str, str], pl
 
 def versions() -> dict[str, str]:
     packages = ("torch", "numpy", "transformers", "av")
-    return {"kinema": kinema.__version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+    return {"kinema": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def commit() -> str | None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from rich.table import Table
 
-import kinema
 from kinema.evaluate.bench.measure import Figures, Row, load
 from kinema.evaluate.bench.rivals import NAME as RIVAL
+from kinema.version import __version__
 
 COLUMNS = ("best s", "median s", "peak MB", "speed", "memory", "max diff")
 CAPTION = (
@@ -41,7 +41,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load": load(),
         "python": platform.python_version(),
-        "kinema": kinema.__version__,
+        "kinema": __version__,
         "torch": torch.__version__,
         RIVAL: version_of(RIVAL),
     }
