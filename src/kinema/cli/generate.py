@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import kinema
 from kinema.cli.console import ProgressBar, say, warn
-from kinema.cli.prompts import Row, read_prompts
 from kinema.errors import InputError
+from kinema.pipelines.prompts import Row, read_prompts
 
 if TYPE_CHECKING:
     from kinema.pipelines.base import Request

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kinema.cli.prompts import Row, read_prompts
 from kinema.errors import InputError
+from kinema.pipelines.prompts import Row, read_prompts
 
 
 def write(folder: Path, name: str, text: str) -> Path:
