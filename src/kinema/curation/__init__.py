@@ -1,0 +1,1 @@
+"""Curation: from a folder of raw videos to captioned training tiers."""
