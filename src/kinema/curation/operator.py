@@ -91,7 +91,9 @@ class Item:
     start_s: float = 0.0
     end_s: float = 0.0
     crop: Crop | None = None
+    clips: Path = Path()  # the folder that cut clips go to
     is_cut: bool = False
+    made_by: tuple[str, ...] = ()  # the operators whose spans led here; they do not see it again
 
     @property
     def frames(self) -> int:
