@@ -1,27 +1,28 @@
 """What a training run promises: it resumes to the same bits, survives bad gradients, and averages its weights."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
 from torch import nn
 
-from kinema.errors import InputError
-from kinema.train.loop import LoopConfig, fit
+from kinema.errors import InputError, KinemaError
+from kinema.train.loop import LoopConfig, Task, fit
 from kinema.train.optim import Ema, learning_rate
 
 
-class LineFit:
-    """A Task small enough for a test: fit a line, with noise; some steps may be poisoned."""
+class LineFit(Task):
+    """A Task small enough for a test: fit a line, with noise; some steps may be poisoned, and it may be told to stop."""
 
-    def __init__(self, poisoned=()):
+    def __init__(self, poisoned=(), stop_at=None):
         torch.manual_seed(0)
-        self.model, self.poisoned, self.exported = nn.Linear(3, 1), poisoned, None
-
-    def refresh(self, step):
-        pass
+        self.model, self.poisoned, self.stop_at, self.exported = nn.Linear(3, 1), poisoned, stop_at, None
 
     def loss(self, step, generator):
+        if step + 1 == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
         x = torch.randn(8, 3, generator=generator)
         loss = (self.model(x) - x.sum(1, keepdim=True)).square().mean()
         return loss * (torch.nan if step in self.poisoned else 1), {"scale": loss}
@@ -34,34 +35,38 @@ def config(folder, steps, **other):
     return LoopConfig(out=folder, steps=steps, lr=0.05, warmup=2, log_every=5, **other)
 
 
-def stop_after(task, steps):
-    """Make the run end early as SIGTERM would, leaving the schedule's length as it is."""
-    from kinema.train import loop
-
-    class StopAt(loop.Stop):
-        asked = property(lambda self: task.seen >= steps, lambda self, value: None)
-
-    task.seen, inner = 0, task.loss
-
-    def counted(step, generator):
-        task.seen += 1
-        return inner(step, generator)
-
-    task.loss = counted
-    return StopAt
-
-
-def test_a_run_stopped_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
+def test_a_run_that_is_told_to_stop_saves_and_ends_later_with_the_same_bits(tmp_path):
     whole = fit(LineFit(), config(tmp_path / "whole", 40))
-    first = LineFit()
-    with monkeypatch.context() as patch:
-        patch.setattr("kinema.train.loop.Stop", stop_after(first, 17))
-        assert fit(first, config(tmp_path / "parts", 40)).step == 17
+    first = LineFit(stop_at=17)
+    assert fit(first, config(tmp_path / "parts", 40)).step == 17
+    assert first.exported is None
     resumed = fit(LineFit(), config(tmp_path / "parts", 40))
     assert resumed.step == whole.step == 40
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert all(torch.equal(resumed.ema.weights[name], weight) for name, weight in whole.ema.weights.items())
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/log.jsonl").read_text().splitlines()]
+    assert steps == [5, 10, 15, 20, 25, 30, 35, 40]
+
+
+def test_steps_without_end_that_are_not_finite_end_the_run(tmp_path):
+    with pytest.raises(KinemaError, match=r"4 steps in a row, up to step 7"):
+        fit(LineFit(poisoned=range(3, 40)), config(tmp_path, 40, bad_steps=4))
+
+
+def test_two_batches_a_step_train_like_one_of_twice_the_size(tmp_path):
+    class Halves(LineFit):
+        def loss(self, step, generator):
+            self.turn = (getattr(self, "turn", -1) + 1) % self.parts
+            x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step)).chunk(self.parts)[self.turn]
+            return (self.model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    ends = []
+    for parts in (1, 2):
+        task = Halves()
+        task.parts = parts
+        ends.append(fit(task, config(tmp_path / str(parts), 10, accumulate=parts)).model.weight)
+    torch.testing.assert_close(ends[0], ends[1])
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(tmp_path):
@@ -96,9 +101,11 @@ def test_the_rate_warms_up_and_falls_to_its_floor():
     assert learning_rate(1.0, 500, 10, 0.1) == pytest.approx(0.1)
 
 
-def test_the_average_of_a_constant_is_the_constant():
-    state = {"a": torch.full((2,), 3.0)}
-    ema = Ema(state, 0.99)
+def test_the_average_of_a_constant_is_the_constant_and_frozen_weights_have_none():
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    ema = Ema(model, 0.99)
     for _ in range(5):
-        ema.update(state)
-    assert torch.equal(ema.weights["a"], state["a"])
+        ema.update(model)
+    assert ema.weights.keys() == {"weight"}
+    assert torch.equal(ema.weights["weight"], model.weight)

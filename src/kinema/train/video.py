@@ -18,6 +18,7 @@ from kinema.data.pool import Pool
 from kinema.data.shards import read_shard
 from kinema.dit.model import DiT
 from kinema.flow.path import interpolate, training_sigmas, velocity_target
+from kinema.train.loop import Task
 
 SIGMA_BINS = 4
 
@@ -38,8 +39,10 @@ class VideoTask:
     compile: bool = False
 
 
-class VideoTraining:
+class VideoTraining(Task):
     """The Task that trains a DiT."""
+
+    model: DiT
 
     def __init__(self, model: DiT, task: VideoTask, device: str):
         self.model, self.task, self.device = model.to(device), task, device
@@ -53,7 +56,7 @@ class VideoTraining:
         self.pool.wait(min(self.task.start_samples, self.task.capacity))
         self.null = read_shard(self.task.latents / "null" / "null.safetensors", device=self.device)[0]
 
-    def refresh(self, step: int) -> None:
+    def refresh(self, step: int, progress: float = 0.0) -> None:
         if step % self.task.refresh_every == 0 and self.pool.refresh(limit=None if step == 0 else 8) + (step == 0):
             self.by_length = TextLengths.of(self.pool.tensors["text_lengths"][: len(self.pool)])
 

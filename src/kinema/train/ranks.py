@@ -1,0 +1,62 @@
+"""The processes of one run, where torchrun started several: who is first, and what they agree on.
+
+Every function is the plain thing in a single process, without torch.distributed.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.tensor import DTensor
+
+
+def together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if together() else 0
+
+
+def size() -> int:
+    return dist.get_world_size() if together() else 1
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+@cache
+def cpu_group(world: object, purpose: str) -> dist.ProcessGroup:
+    return dist.new_group(backend="gloo")
+
+
+def group(purpose: str = "flags") -> dist.ProcessGroup | None:
+    """All ranks over gloo, which waits for no GPU; one group a purpose, as each belongs to a thread of its own."""
+    return cpu_group(dist.group.WORLD, purpose) if together() else None
+
+
+def barrier() -> None:
+    if together():
+        dist.barrier(group())
+
+
+def most(*values: float | bool) -> tuple[float, ...]:
+    """The largest of each over all ranks: who one rank tells to stop, all stop."""
+    if not together():
+        return tuple(map(float, values))
+    found = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(found, dist.ReduceOp.MAX, group())
+    return tuple(found.tolist())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, on the CPU of the first rank; the others get an empty one. Every rank must ask."""
+    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return full.detach().cpu() if is_first() else full.new_empty(0, device="cpu")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
