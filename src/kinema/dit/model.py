@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
 from kinema.dit.layers import Given, Linear, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
+from kinema.dit.plan import Plan, double_plan, joined, single_plan
 from kinema.dit.refiner import TokenRefiner
 from kinema.dit.rope import Grid, rope_for
 from kinema.errors import InputError
@@ -178,6 +179,13 @@ class DiT(nn.Module):
             return None
         video = text_mask.new_ones(text_mask.shape[0], grid[0] * grid[1] * grid[2])
         return torch.cat([video, text_mask], dim=1)
+
+    def plan(self) -> Plan:
+        """What `kinema.parallel` needs to know: the blocks, and how each matrix in them splits."""
+        sizes = self.config.width, self.config.hidden
+        doubles = [double_plan(f"double_blocks.{i}", *sizes) for i in range(len(self.double_blocks))]
+        singles = [single_plan(f"single_blocks.{i}", *sizes) for i in range(len(self.single_blocks))]
+        return joined(doubles + singles)
 
     def init_weights(self) -> None:
         """Start training from here: every block the identity, and the velocity zero.
