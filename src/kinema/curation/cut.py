@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import av
 from av.filter import Graph
 
-from kinema.curation.decode import frames_of
+from kinema.curation.exact import frames_of
 from kinema.curation.operator import Device, Item, ItemError, Level, Measurement, Metric, Rows, Values
 
 ONE_THREAD = {"threads": "1", "x264-params": "mbtree=0"}  # mbtree reads stray memory with AVX-512: other bits now and then

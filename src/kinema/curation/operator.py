@@ -91,6 +91,7 @@ class Item:
     start_s: float = 0.0
     end_s: float = 0.0
     crop: Crop | None = None
+    raw: Path = Path()  # the source's file, for a clip
     clips: Path = Path()  # the folder that cut clips go to
     is_cut: bool = False
     made_by: tuple[str, ...] = ()  # the operators whose spans led here; they do not see it again

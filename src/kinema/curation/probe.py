@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import av
 
-from kinema.curation.decode import decoded, opened, short
+from kinema.curation.exact import decoded, opened, short
 from kinema.curation.operator import Device, Item, ItemError, Level, Measurement, Metric, Rejection, Rows, Values
 
 VARIABLE = 0.1  # steps between frames that differ by more than this share of the mean make a variable rate
@@ -22,7 +22,8 @@ class Probe:
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("width", "pixels"), Metric("height", "pixels"), Metric("fps", "frames/s"), Metric("seconds", "s"),
-        Metric("frames", "frames"), Metric("codec"), Metric("rotation", "degrees"), Metric("variable_rate"), Metric("packet_ratio", "found / promised"),
+        Metric("frames", "frames"), Metric("codec"), Metric("rotation", "degrees"),
+        Metric("variable_rate"), Metric("packet_ratio", "found / promised"),
     )  # fmt: skip
     device: ClassVar[Device] = "cpu"
     batch: ClassVar[int] = 1
