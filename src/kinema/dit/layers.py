@@ -4,6 +4,7 @@ Attribute names are the published checkpoint's, so that its keys load unchanged.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -20,20 +21,29 @@ MAX_PERIOD = 10_000
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear` through `kernels.linear`."""
+    """`torch.nn.Linear` through `kernels.linear`.
+
+    beside: what is added to the product of the same input, before any activation; `dit/lora.py` sets it.
+    """
+
+    beside: Callable[[Tensor], Tensor] | None = None
+
+    def product(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
+        found = linear(x, self.weight, self.bias)
+        return found if self.beside is None else found + self.beside(x)
 
     def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
-        return linear(x, self.weight, self.bias)
+        return self.product(x)
 
 
-class GeluLinear(nn.Linear):
+class GeluLinear(Linear):
     """A linear layer with its GELU (tanh form), which fuses on a CPU."""
 
     def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any o"]:
-        return linear_gelu(x, self.weight, self.bias)
+        return linear_gelu(x, self.weight, self.bias) if self.beside is None else F.gelu(self.product(x), approximate="tanh")
 
 
-class ForkLinear(nn.Linear):
+class ForkLinear(Linear):
     """One matrix for two branches: the first `plain` outputs stay as they are, the others pass a GELU (tanh form)."""
 
     def __init__(self, inputs: int, plain: int, bent: int):
@@ -41,10 +51,10 @@ class ForkLinear(nn.Linear):
         self.plain = plain
 
     def forward(self, x: Float[Tensor, "*any i"]) -> tuple[Float[Tensor, "*any p"], Float[Tensor, "*any o"]]:  # type: ignore[override]
-        if has_onednn(x):
+        if has_onednn(x) and self.beside is None:
             weights, biases = self.weight.tensor_split([self.plain]), self.bias.tensor_split([self.plain])
             return linear(x, weights[0], biases[0]), linear_gelu(x, weights[1], biases[1])
-        plain, bent = linear(x, self.weight, self.bias).tensor_split([self.plain], dim=-1)
+        plain, bent = self.product(x).tensor_split([self.plain], dim=-1)
         return plain, F.gelu(bent, approximate="tanh")
 
 

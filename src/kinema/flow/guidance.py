@@ -26,6 +26,6 @@ def classifier_free(unconditional: Velocity, conditional: Velocity, scale: float
     return velocity
 
 
-def embedded_guidance(scale: float, dtype: torch.dtype) -> Float[Tensor, ""]:
+def embedded_guidance(scale: float | Tensor, dtype: torch.dtype) -> Float[Tensor, "*any"]:
     """The value that a guidance-distilled model is told: 1000 x scale, rounded by bfloat16 as in its training: 6.0 becomes 6016."""
-    return (torch.tensor(scale, dtype=torch.bfloat16) * 1000).to(dtype)
+    return (torch.as_tensor(scale, dtype=torch.bfloat16) * 1000).to(dtype)

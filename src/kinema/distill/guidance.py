@@ -1,0 +1,161 @@
+"""Guidance distillation: a student that is told the guidance scale makes in one call what its teacher makes in two.
+
+The teacher is an undistilled DiT with classifier-free guidance at a scale drawn anew for each sample; the student is the same DiT
+with an embedder of the scale, which starts at zero, so that a student begins as its teacher without guidance, to the bit.
+Sources: Meng et al. 2023 (arXiv 2210.03142); HunyuanVideo (arXiv 2412.03603), section 4.6: scales 1 to 8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kinema.dit.model import DiT
+from kinema.errors import InputError
+from kinema.flow.guidance import embedded_guidance
+from kinema.flow.path import interpolate, training_sigmas
+from kinema.train.video import clean_frames
+
+Latents = Float[Tensor, "B C t h w"]
+SCALE_BINS = (1.0, 3.0, 5.5, float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceTask:
+    """Which scales the student learns."""
+
+    low: float = 1.0
+    high: float = 8.0
+
+    def __post_init__(self):
+        if not 1 <= self.low <= self.high:
+            raise InputError(f"low={self.low}, high={self.high}: scales run from 1 (no guidance) upwards; 1 to 8 is usual")
+
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+        """Uniform between the two."""
+        share = torch.rand(count, generator=generator, device=generator.device)
+        return self.low + (self.high - self.low) * share
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a batch is to show, and the empty prompt, which classifier-free guidance leads away from."""
+
+    states: Float[Tensor, "B L d"]
+    mask: Bool[Tensor, "B L"] | None
+    pooled: Float[Tensor, "B p"]
+    null_states: Float[Tensor, "1 M d"]  # real tokens only
+    null_pooled: Float[Tensor, "1 p"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a model is asked about beside the noisy latents and their noise level."""
+
+    texts: Texts
+    scale: Float[Tensor, "B"]
+    given: Bool[Tensor, "B t"]  # latent frames that stay clean
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A DiT as a velocity at any guidance scale: by one call where it has learned the scale, else by two."""
+
+    dit: Callable[..., Tensor]  # a DiT, or one compiled
+    embedded: bool  # does it take the scale
+
+    def __call__(self, x: Latents, sigma: Float[Tensor, "B"], scene: Scene) -> Latents:
+        """The velocity in float32; the model computes in bfloat16."""
+        if self.embedded:
+            told = embedded_guidance(scene.scale, torch.float32)
+            return self.call(x, sigma, scene.given, scene.texts.states, scene.texts.mask, scene.texts.pooled, told)
+        return mixed(*self.halves(x, sigma, scene), scene.scale)
+
+    def halves(self, x: Latents, sigma: Float[Tensor, "B"], scene: Scene) -> tuple[Latents, Latents]:
+        """The velocities with the text and with the empty one."""
+        texts = scene.texts
+        empty, pooled = (null.expand(len(x), *null.shape[1:]) for null in (texts.null_states, texts.null_pooled))
+        conditional = self.call(x, sigma, scene.given, texts.states, texts.mask, texts.pooled, None)
+        return conditional, self.call(x, sigma, scene.given, empty, None, pooled, None)
+
+    def call(
+        self, x: Latents, sigma: Float[Tensor, "B"], given: Tensor, states: Tensor, mask: Tensor | None, pooled: Tensor, told: Tensor | None
+    ) -> Latents:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.dit(x, 1000 * sigma, states, mask, pooled, told, given).float()
+
+
+def mixed(conditional: Latents, base: Latents, scale: Float[Tensor, "B"]) -> Latents:
+    """Classifier-free guidance, each sample at its own scale."""
+    return base + rearrange(scale, "B -> B 1 1 1 1") * (conditional - base)
+
+
+def student_of(teacher: DiT) -> DiT:
+    """A DiT with its teacher's weights that takes a guidance scale and does not heed it yet.
+
+    A teacher that takes one already gives an exact copy.
+    """
+    student = DiT(replace(teacher.config, guidance=True)).to(next(teacher.parameters()).device)
+    state = teacher.state_dict()
+    if not teacher.config.guidance:
+        state |= {f"guidance_in.{name}": tensor for name, tensor in fresh_embedder(student).items()}
+    student.load_state_dict(state)
+    return student
+
+
+def fresh_embedder(student: DiT) -> dict[str, Tensor]:
+    """An embedder's weights that give zero for every scale: the first layer is random, the last one zero."""
+    assert student.guidance_in is not None
+    found = {name: torch.zeros_like(tensor) for name, tensor in student.guidance_in.state_dict().items()}
+    nn.init.normal_(found["mlp.0.weight"], std=0.02)
+    return found
+
+
+def noised(data: Latents, sigma: Float[Tensor, "B"], clean_share: float, generator: torch.Generator) -> tuple[Latents, Bool[Tensor, "B t"]]:
+    """Each sample at its noise level, and which of its frames stay clean, as in training."""
+    noise = torch.randn(data.shape, device=data.device, generator=generator)
+    clean = clean_frames(len(data), data.shape[2], clean_share, generator)
+    return torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma)), clean
+
+
+def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -> Float[Tensor, "B"]:
+    """Mean over the frames that are not given, sample by sample."""
+    error = (found - wanted).square().mean((1, 3, 4))
+    return (error * ~given).sum(1) / (~given).sum(1)
+
+
+def guidance_loss(
+    student: Guided,
+    teacher: Guided,
+    data: Latents,
+    texts: Texts,
+    task: GuidanceTask,
+    shift: float,
+    clean_share: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Squared error of the student's velocity against the guided teacher's, at training's noise levels.
+
+    Of the figures, `left_*` is the error as a share of what no guidance at all would leave, by scale: 1 at the start, 0 is perfect.
+    """
+    sigma = training_sigmas(len(data), shift, generator)
+    noisy, given = noised(data, sigma, clean_share, generator)
+    scene = Scene(texts, task.draw(len(data), generator), given)
+    with torch.no_grad():
+        conditional, base = teacher.halves(noisy, sigma, scene)
+        wanted = mixed(conditional, base, scene.scale)
+    error = squared_error(student(noisy, sigma, scene), wanted, given)
+    return error.mean(), left(error.detach(), squared_error(conditional, wanted, given), scene.scale)
+
+
+def left(error: Float[Tensor, "B"], at_start: Float[Tensor, "B"], scale: Float[Tensor, "B"]) -> dict[str, Tensor]:
+    """Shares of the first error, for all scales and for three ranges of them; NaN where a batch has none."""
+    figures = {"left": error.sum() / at_start.sum()}
+    for number, (low, high) in enumerate(pairwise(SCALE_BINS)):
+        chosen = (scale >= low) & (scale < high)
+        figures[f"left_{number}"] = (error * chosen).sum() / (at_start * chosen).sum()
+    return figures
