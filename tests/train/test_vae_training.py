@@ -12,7 +12,7 @@ from kinema.data.shards import write_shard
 from kinema.errors import InputError, WeightsError
 from kinema.train.loop import LoopConfig, fit
 from kinema.train.stop import Stop
-from kinema.train.vae import VaeStage, VaeTask, VaeTraining, stage_at, grow_from, windows
+from kinema.train.vae import VaeStage, VaeTask, VaeTraining, grow_from, stage_at, windows
 from kinema.train.vae_critic import CriticConfig
 from kinema.train.vae_export import latent_statistics, load_trained_vae, normalise_latents, save_vae
 from kinema.vae.discriminator import PatchCritic
