@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, distill, evaluate, generate, models, train, world
+from kinema.cli import arena, bench, distill, encode, evaluate, generate, models, train, world
 from kinema.cli.console import guarded
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),
     "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
     "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
-    "encode": ("turn clips into the latents and text states that a transformer trains on", train.encode_flags),
+    "encode": ("turn clips into the latents and text states that a transformer trains on", encode.flags),
     "train": ("run a training recipe", train.flags),
     "distill": ("train a student that takes its guidance as an input, or few steps", distill.flags),
     "evaluate": ("score a model", evaluate.flags),

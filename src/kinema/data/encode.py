@@ -1,24 +1,33 @@
-"""Clips into what the DiT trains on: VAE latents and text states, in shards, with a fingerprint of what made them.
+"""Clips into what the DiT trains on: posteriors of latents and states of texts, in a store.
 
-Encoding may run beside rendering and training: it follows the folder of clips, and the trainer follows the folder of latents.
+Encoding may run beside rendering and training: it follows the folder of clips, and the loader follows the store. A clip that cannot
+be read is skipped, counted and named; a run that was killed goes on with what is missing.
 """
 
 import hashlib
-import json
+import math
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from kinema.data.shards import follow, read_shard, write_shard
+from kinema.data.buckets import Bucket, assign, bucket_grid, fitting_length
+from kinema.data.clips import Clip, Clips
+from kinema.data.store import MadeBy, Sample, StoreWriter
 from kinema.errors import InputError
+from kinema.media.video import VideoInfo
+from kinema.shapes import SIZE_STEP
 from kinema.text.encoder import TextEncoder
 from kinema.vae.model import CausalVAE
+
+OnClip = Callable[[int, int], None]
+SETTLE = 5.0  # seconds that a file must have been left alone, where a folder is followed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,79 +36,213 @@ class EncodeJob:
 
     clips: Path
     out: Path
-    scales: tuple[int, ...] = (1,)  # 2: also at half the rendered size, and so on
-    text_len: int = 80  # L: longest text, tokens
-    consume: bool = False  # delete a shard of clips once it is encoded
+    sides: tuple[int, ...] = ()  # a clip is encoded once at each; default: its own size
+    frames: tuple[int, ...] = ()  # lengths of buckets; default: each clip's own
+    fps: float | None = None  # frames a second to thin clips to; None: all frames
+    windows: int = 1  # pieces of a clip that is longer than its bucket, spread evenly
+    consume: bool = False  # delete a rendered shard once it is encoded
     follow_seconds: float = 0.0  # wait this long for further clips before ending
     batch: int = 16
+    per_shard: int = 32
+
+    def __post_init__(self):
+        if min(self.batch, self.per_shard, self.windows) < 1 or (self.fps is not None and self.fps <= 0):
+            raise InputError(f"batch={self.batch}, per_shard={self.per_shard}, windows={self.windows}, fps={self.fps}: all must be above 0")
 
 
-@torch.no_grad()
-def encode_clips(model: CausalVAE, frames: UInt8[Tensor, "n T C H W"], scale: int) -> Float[Tensor, "n c t h w"]:
-    """Scaled latents of a few clips, shrunk by `scale` (area average) first."""
-    device = next(model.parameters()).device
-    pixels = rearrange(frames.to(device), "n T C H W -> (n T) C H W").float() / 127.5 - 1
-    pixels = rearrange(F.avg_pool2d(pixels, scale), "(n T) C H W -> n C T H W", n=len(frames))
-    return model.to_latents(pixels.to(next(model.parameters()).dtype, memory_format=torch.channels_last_3d))
+@dataclass(frozen=True)
+class Piece:
+    """What is to be encoded of a clip."""
+
+    clip: Clip
+    info: VideoInfo
+    bucket: Bucket
+    start: int  # frame
+    stride: int  # frames
+
+    @property
+    def id(self) -> str:
+        return f"{self.clip.id}@{self.start}/{self.bucket}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the store keeps about it."""
+        size = {"frames": self.info.frames, "height": self.info.height, "width": self.info.width, "fps": self.info.fps / self.stride}
+        return {"clip": self.clip.id, "source": self.clip.source, "texts": list(self.clip.texts), "start": self.start, **size}
 
 
-def encode_texts(encoder: TextEncoder, texts: list[str], length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """States [n L d] padded or cut to `length`, their lengths [n], and pooled vectors [n p], all bfloat16 but the lengths."""
-    encoded = encoder.encode(texts)
-    states = encoded.states[:, :length] * encoded.mask[:, :length, None]
-    states = F.pad(states, (0, 0, 0, length - states.shape[1]))
-    return states.bfloat16(), encoded.mask.sum(1).clamp(max=length), encoded.pooled.bfloat16()
+def pieces_of(job: EncodeJob, clip: Clip) -> list[Piece]:
+    """Raises InputError where the clip cannot be read, or is too small for every bucket."""
+    info = clip.probe()
+    stride = max(1, round(info.fps / job.fps)) if job.fps and info.frames > 1 else 1
+    frames = -(-info.frames // stride)
+    buckets = [bucket for bucket in buckets_of(job, frames, info.height, info.width) if bucket is not None]
+    if not buckets:
+        wanted = f"sides={job.sides}, frames={job.frames}"
+        raise InputError(f"{clip.id} has {frames} frames of {info.height}x{info.width} pixels, too small for {wanted}")
+    return [
+        Piece(clip, info, bucket, start * stride, stride)
+        for bucket in dict.fromkeys(buckets)
+        for start in starts(frames, bucket.frames, job.windows)
+    ]
 
 
-def encode_shard(job: EncodeJob, path: Path, vae: CausalVAE, encoder: TextEncoder) -> None:
-    """Encode one shard of clips into `job.out`, under the same name."""
-    tensors, rows = read_shard(path)
-    parts = tensors["frames"].split(job.batch)
-    encoded = {f"latents_{scale}": torch.cat([encode_clips(vae, part, scale).bfloat16().cpu() for part in parts]) for scale in job.scales}
-    states, lengths, pooled = encode_texts(encoder, [text for row in rows for text in row["texts"]], job.text_len)
-    for name, tensor in {"text": states, "text_lengths": lengths, "pooled": pooled}.items():
-        encoded[name] = tensor.unflatten(0, (len(rows), -1)).cpu()
-    write_shard(job.out / path.name, encoded, rows)
-    if job.consume:
-        path.unlink()
+def buckets_of(job: EncodeJob, frames: int, height: int, width: int) -> list[Bucket | None]:
+    """The best bucket of each side; without sides, the clip's own size cut to what the models take."""
+    lengths = job.frames or (fitting_length(frames),)
+    if job.sides:
+        return [assign(bucket_grid([side], lengths), frames, height, width) for side in job.sides]
+    whole = [side // SIZE_STEP * SIZE_STEP for side in (height, width)]
+    return [assign([Bucket(length, *whole) for length in lengths], frames, height, width)] if all(whole) else [None]
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """A short hash of a model's weights."""
+def starts(frames: int, length: int, windows: int) -> list[int]:
+    """Where the pieces of a clip begin: one in the middle, or several that do not overlap, spread evenly."""
+    count = min(windows, frames // length)
+    return [round((2 * number + 1) * frames / (2 * count) - length / 2) for number in range(count)]
+
+
+def weights_of(part: object) -> dict[str, Tensor]:
+    """The tensors that a model, or an object made of models, computes with."""
+    if isinstance(part, nn.Module):
+        return part.state_dict()
+    if isinstance(part, Tensor):
+        return {"": part}
+    inner = getattr(part, "__dict__", {})
+    return {f"{name}.{key}": tensor for name, value in inner.items() for key, tensor in weights_of(value).items()}
+
+
+def hash_of(part: object) -> str:
+    """A short hash of weights, as bfloat16: the same on every device and in every dtype that they are loaded in."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    for name, tensor in sorted(weights_of(part).items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().data)
     return digest.hexdigest()[:16]
 
 
-def check_fingerprint(job: EncodeJob, vae: CausalVAE) -> None:
-    """Refuse to mix latents of two VAEs in one folder."""
-    card, mine = job.out / "made_by.json", {"vae": fingerprint(vae), "text_len": job.text_len, "scales": list(job.scales)}
-    if card.exists() and json.loads(card.read_text()) != mine:
-        raise InputError(f"{job.out} holds latents of another VAE or text length ({card.read_text()}): give an empty folder")
-    job.out.mkdir(parents=True, exist_ok=True)
-    card.write_text(json.dumps(mine))
+@dataclass
+class Encoder:
+    """The models that turn pieces into samples."""
+
+    vae: CausalVAE
+    text: TextEncoder
+    made_by: MadeBy = field(init=False)
+
+    def __post_init__(self):
+        config = self.text.config
+        self.made_by = MadeBy(vae=hash_of(self.vae), text_encoder=hash_of(self.text), template=config.template, text_len=config.text_len)
+
+    @torch.inference_mode()
+    def posterior(self, pixels: Float[Tensor, "B 3 T H W"]) -> tuple[Float[Tensor, "B C t h w"], Float[Tensor, "B C t h w"]]:
+        """Mean and log-variance of latents, at the scale that the DiT sees; pixels in [-1, 1]."""
+        like = next(self.vae.parameters())
+        found = self.vae.encode(pixels.to(like.device, like.dtype, memory_format=torch.channels_last_3d))
+        scale = self.vae.config.scaling_factor
+        return found.mean.float() * scale, found.logvar.float() + 2 * math.log(scale)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> list[tuple[Float[Tensor, "L d"], Float[Tensor, "p"]]]:
+        """States of each text without padding, and its pooled vector."""
+        found = self.text.encode(list(texts))
+        return [(states[: int(mask.sum())], pooled) for states, mask, pooled in zip(found.states, found.mask, found.pooled, strict=True)]
+
+    def samples(self, pieces: Sequence[Piece], pixels: Float[Tensor, "B 3 T H W"]) -> Iterator[Sample]:
+        """Raises InputError where the VAE gives numbers that are not finite in half precision."""
+        mean, logvar = (each.half().cpu() for each in self.posterior(pixels))
+        states = iter(self.texts([text for piece in pieces for text in piece.clip.texts]))
+        for number, piece in enumerate(pieces):
+            text, pooled = zip(*(next(states) for _ in piece.clip.texts), strict=True)
+            yield Sample(
+                id=piece.id,
+                bucket=piece.bucket,
+                mean=mean[number],
+                logvar=logvar[number],
+                text=list(text),
+                pooled=torch.stack(pooled),
+                facts=piece.facts,
+            )
 
 
-def encode_folder(job: EncodeJob, vae: CausalVAE, encoder: TextEncoder) -> int:
-    """Encode every shard of clips that has no latents yet; returns how many shards that were."""
-    check_fingerprint(job, vae)
-    null = encode_texts(encoder, [""], job.text_len)
-    write_null(job.out, null)
-    seen, count, waited = {job.clips / path.name for path in job.out.glob("*.safetensors")}, 0, time.monotonic()
-    while True:
-        for path in follow(job.clips, seen):
-            encode_shard(job, path, vae, encoder)
-            count, waited = count + 1, time.monotonic()
-        if time.monotonic() - waited >= job.follow_seconds:
-            return count
-        time.sleep(0.5)
+@dataclass
+class Report:
+    """What came of a job."""
+
+    written: dict[Bucket, int] = field(default_factory=lambda: defaultdict(int))
+    there: int = 0  # pieces that an earlier run had written
+    failed: list[str] = field(default_factory=list)  # what could not be encoded, and why
 
 
-def write_null(folder: Path, null: tuple[Tensor, Tensor, Tensor]) -> None:
-    """The states of the empty prompt, which text dropout puts in place of a caption's."""
-    (folder / "null").mkdir(parents=True, exist_ok=True)
-    names = ("text", "text_lengths", "pooled")
-    write_shard(
-        folder / "null" / "null.safetensors", {name: tensor.cpu() for name, tensor in zip(names, null, strict=True)}, [{"texts": [""]}]
-    )
+class EncodeRun:
+    """One run of a job: it reads pieces, gathers batches of one bucket, and writes samples."""
+
+    def __init__(self, job: EncodeJob, encoder: Encoder, writer: StoreWriter, on_clip: OnClip):
+        self.job, self.encoder, self.writer, self.on_clip = job, encoder, writer, on_clip
+        self.report = Report()
+        self.waiting: dict[Bucket, list[tuple[Piece, Tensor]]] = defaultdict(list)
+
+    def take(self, clip: Clip) -> None:
+        """Read a clip's missing pieces; a full batch is encoded."""
+        try:
+            for piece in pieces_of(self.job, clip):
+                if piece.id in self.writer.ids:
+                    self.report.there += 1
+                    continue
+                size = (piece.bucket.height, piece.bucket.width)
+                self.waiting[piece.bucket].append((piece, clip.read(piece.start, piece.bucket.frames, piece.stride, size)))
+                if len(self.waiting[piece.bucket]) >= self.job.batch:
+                    self.encode(piece.bucket)
+        except InputError as error:
+            self.report.failed.append(str(error))
+
+    def encode(self, bucket: Bucket) -> None:
+        pieces, pixels = zip(*self.waiting.pop(bucket), strict=True)
+        for sample in self.encoder.samples(pieces, torch.stack(pixels)):
+            if not (sample.mean.isfinite().all() and sample.logvar.isfinite().all()):
+                self.report.failed.append(f"{sample.id}: the VAE gave numbers that are not finite")
+                continue
+            self.writer.add(sample)
+            self.report.written[bucket] += 1
+
+    def flush(self) -> None:
+        for bucket in list(self.waiting):
+            self.encode(bucket)
+
+    def sweep(self, clips: Clips) -> bool:
+        """Encode what is new; returns whether anything was."""
+        came = False
+        for group in clips.fresh():
+            came = True
+            self.report.failed += map(str, group.failed)
+            for number, clip in enumerate(group.clips, start=1):
+                self.take(clip)
+                self.on_clip(number, len(group.clips))
+            self.finish(group.path)
+        return came
+
+    def finish(self, path: Path | None) -> None:
+        """A rendered shard is written as soon as it is encoded, so that it can be trained on, and deleted."""
+        self.flush()
+        if path is not None:
+            self.writer.flush()
+        if path is not None and self.job.consume:
+            path.unlink(missing_ok=True)
+
+
+def encode_folder(job: EncodeJob, encoder: Encoder, on_clip: OnClip = lambda done, total: None) -> Report:
+    """Encode every clip that the store does not hold yet.
+
+    Raises InputError where `job.out` was made by other models, or another process writes there.
+    """
+    clips = Clips(job.clips, settle=min(SETTLE, job.follow_seconds / 2))
+    with StoreWriter(job.out, encoder.made_by, job.per_shard) as writer:
+        text, pooled = encoder.texts([""])[0]
+        writer.write_null(text[None], pooled)
+        run, heard = EncodeRun(job, encoder, writer, on_clip), time.monotonic()
+        while True:
+            if run.sweep(clips):
+                heard = time.monotonic()
+            if time.monotonic() - heard >= job.follow_seconds:
+                break
+            time.sleep(0.5)
+    return run.report

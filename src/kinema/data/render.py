@@ -53,8 +53,8 @@ def specs_of_part(job: RenderJob, part: int, pack: SpritePack) -> Iterator[ClipS
             yield spec
 
 
-def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack) -> None:
-    """Render the clips of one shard: uint8 frames [n T 3 H W] and a row of seed and training texts each."""
+def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack, split: str) -> None:
+    """Render the clips of one shard: uint8 frames [n T 3 H W], and a row of name, seed, rate and training texts each."""
     clips, rows = [], []
     for spec in specs:
         rng = np.random.default_rng([spec.seed, 7])
@@ -63,7 +63,8 @@ def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack) -> Non
             captions.user_prompt(spec, pack.subjects, rng)
         ]
         clips.append(render(spec, pack).frames)
-        rows.append({"seed": spec.seed, "texts": texts})
+        name = f"world/{split}/{spec.seed}/{spec.frames}x{spec.height}x{spec.width}"
+        rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts})
     write_shard(path, {"frames": torch.stack(clips)}, rows)
 
 
@@ -79,7 +80,7 @@ def render_part(job: RenderJob, part: int) -> None:
         while job.ahead and len(list(job.out.glob("*.safetensors"))) >= job.ahead:
             time.sleep(0.5)
         if not job.path(part, shard).exists():
-            render_shard(job.path(part, shard), batch, pack)
+            render_shard(job.path(part, shard), batch, pack, job.split)
 
 
 def render_world(job: RenderJob) -> None:

@@ -201,7 +201,7 @@ class StoreWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:
+            if kind is None or not issubclass(kind, Exception):  # interrupted: what is ready is kept
                 self.flush()
         finally:
             self.lock.close()

@@ -1,0 +1,249 @@
+"""Where clips come from: rendered shards, or a folder of videos and pictures with their captions.
+
+A clip says what it is before it is decoded, and reads itself. To take clips from elsewhere (a table of paths and captions), write one
+more function that returns them.
+"""
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from torch import Tensor
+
+from kinema.data.shards import follow, read_shard
+from kinema.errors import InputError
+from kinema.media.frames import fill, from_uint8
+from kinema.media.image import read_image
+from kinema.media.video import VideoInfo, opened, probe
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+PATH_KEYS = ("file_name", "file", "path", "video", "image")
+TEXT_KEYS = ("texts", "caption", "text", "prompt", "dense", "short")
+
+
+@runtime_checkable
+class Clip(Protocol):
+    """A clip, or a picture as a clip of one frame."""
+
+    @property
+    def id(self) -> str:
+        """No other clip has it."""
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for people."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Its captions."""
+
+    def probe(self) -> VideoInfo:
+        """Its size. Raises InputError where it cannot be read."""
+
+    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
+        """Every stride-th frame from `start` on, resized and cropped to height and width; values in [-1, 1].
+
+        Raises InputError where it cannot be read, or ends too early.
+        """
+
+
+def fitted(frame: UInt8[Tensor, "h w 3"], size: tuple[int, int]) -> Float[Tensor, "3 H W"]:
+    pixels = rearrange(from_uint8(frame[None]), "C T H W -> T C H W")
+    return (pixels if tuple(frame.shape[:2]) == size else fill(pixels, *size).clamp(-1, 1))[0]
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video on disk."""
+
+    id: str
+    source: str
+    texts: tuple[str, ...]
+    path: Path
+
+    def probe(self) -> VideoInfo:
+        return probe(self.path)
+
+    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
+        with opened(self.path) as container:
+            wanted = islice(container.decode(video=0), start, start + (frames - 1) * stride + 1, stride)
+            found = [fitted(torch.from_numpy(frame.to_ndarray(format="rgb24")), size) for frame in wanted]
+        if len(found) < frames:
+            raise InputError(f"{self.path} ends early: {len(found)} of {frames} frames from {start} on could be decoded")
+        return torch.stack(found, 1)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture on disk."""
+
+    id: str
+    source: str
+    texts: tuple[str, ...]
+    path: Path
+
+    def probe(self) -> VideoInfo:
+        height, width, _ = read_image(self.path).shape
+        return VideoInfo(1, height, width, 1.0, self.path.suffix[1:])
+
+    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
+        return fitted(read_image(self.path), size)[:, None]
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip of a rendered shard, which is mapped into memory."""
+
+    id: str
+    source: str
+    texts: tuple[str, ...]
+    frames: UInt8[Tensor, "T 3 H W"]
+    fps: float
+
+    def probe(self) -> VideoInfo:
+        frames, _, height, width = self.frames.shape
+        return VideoInfo(frames, height, width, self.fps, "raw")
+
+    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
+        chosen = self.frames[start : start + (frames - 1) * stride + 1 : stride]
+        return torch.stack([fitted(rearrange(frame, "C H W -> H W C"), size) for frame in chosen], 1)
+
+
+def rendered_clips(path: Path) -> list[Clip]:
+    """The clips of one shard of `kinema world render`. Raises InputError where it is damaged."""
+    try:
+        tensors, rows = read_shard(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cannot read {path} as a shard of clips: {error}") from error
+    return [
+        RenderedClip(row["id"], "world", tuple(row["texts"]), tensors["frames"][number], float(row["fps"]))
+        for number, row in enumerate(rows)
+    ]
+
+
+def folder_clips(folder: Path) -> list[Clip | InputError]:
+    """Videos and pictures below a folder with their captions, ordered by name; an error in place of each that has none.
+
+    A caption stands in a table in the folder (captions.jsonl or .csv, metadata.jsonl or .csv: a path and a text a row), or beside
+    the file under its name: clip.txt, or clip.json with a caption, several `texts`, or a structured caption.
+    """
+    table = captions_table(folder)
+    files = {path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS + PICTURES and not path.name.startswith(".")}
+    return [clip_of(folder, path, table) for path in sorted(files | table.keys())]
+
+
+def clip_of(folder: Path, path: Path, table: dict[Path, tuple[str, ...]]) -> Clip | InputError:
+    try:
+        texts = table.get(path) or texts_beside(path)
+    except InputError as error:
+        return error
+    kind: type[PictureFile] | type[VideoFile] = PictureFile if path.suffix.lower() in PICTURES else VideoFile
+    return kind(path.relative_to(folder).as_posix(), folder.name, texts, path)
+
+
+def captions_table(folder: Path) -> dict[Path, tuple[str, ...]]:
+    """Paths to texts, from the folder's tables. Raises InputError where one is not what its name says."""
+    found: dict[Path, tuple[str, ...]] = {}
+    for path in (folder / name for name in TABLES):
+        if path.is_file():
+            for row in rows_of(path):
+                found[folder / named(row, PATH_KEYS, path)] = texts_of(row, path)
+    return found
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def named(row: dict[str, Any], keys: Sequence[str], path: Path) -> Any:
+    """The first of these keys that a row has."""
+    for key in keys:
+        if row.get(key):
+            return row[key]
+    raise InputError(f"{path}: a row has none of {', '.join(keys)}: {json.dumps(row, ensure_ascii=False)[:100]}")
+
+
+def texts_of(row: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """One text or several; a structured caption gives its dense and its short one."""
+    if "texts" not in row and row.get("dense") and row.get("short"):
+        return row["dense"], row["short"]
+    value = named(row, TEXT_KEYS, path)
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def texts_beside(path: Path) -> tuple[str, ...]:
+    """The texts in clip.txt or clip.json. Raises InputError where there is neither."""
+    plain, structured = path.with_suffix(".txt"), path.with_suffix(".json")
+    if structured.is_file():
+        try:
+            found = json.loads(structured.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"cannot read {structured}: {error}") from error
+        return texts_of(found if isinstance(found, dict) else {"texts": found}, structured)
+    if not plain.is_file() or not (text := plain.read_text(encoding="utf-8").strip()):
+        raise InputError(f"{path} has no caption: put it into {plain.name} beside it, or a row into {TABLES[0]}")
+    return (text,)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clips that are handed on together."""
+
+    clips: list[Clip]
+    failed: list[InputError]
+    path: Path | None = None  # the file that holds them all, if there is one
+
+
+class Clips:
+    """What a folder holds that has not been handed out yet; it may still be growing."""
+
+    def __init__(self, folder: Path, settle: float = 0.0):
+        """settle: files changed within so many seconds are left for later, as they may still be written.
+
+        Raises InputError where there is no such folder.
+        """
+        if not folder.is_dir():
+            raise InputError(f"clips={folder} is no folder: give one with rendered shards, or with videos and their captions")
+        self.folder, self.settle = folder, settle
+        self.shards: set[Path] = set()
+        self.files: set[str] = set()
+
+    @property
+    def rendered(self) -> bool:
+        """Whether it holds shards of `kinema world render`."""
+        return any(self.folder.glob("*.safetensors"))
+
+    def fresh(self) -> Iterator[Group]:
+        for path in follow(self.folder, self.shards):
+            try:
+                yield Group(rendered_clips(path), [], path)
+            except InputError as error:
+                yield Group([], [error])
+        found = [clip for clip in folder_clips(self.folder) if name_of(clip) not in self.files and self.settled(clip)]
+        self.files |= {name_of(clip) for clip in found}
+        failed = [clip for clip in found if isinstance(clip, InputError)]
+        if found:
+            yield Group([clip for clip in found if not isinstance(clip, InputError)], failed)
+
+    def settled(self, clip: Clip | InputError) -> bool:
+        path = getattr(clip, "path", None)
+        return not self.settle or path is None or not path.exists() or time.time() - path.stat().st_mtime >= self.settle
+
+
+def name_of(clip: Clip | InputError) -> str:
+    return str(clip) if isinstance(clip, InputError) else clip.id
