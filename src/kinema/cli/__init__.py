@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, distill, encode, evaluate, generate, models, train, world
+from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, train, world
 from kinema.cli.console import guarded
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),
     "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
     "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
+    "curate": ("make a dataset of clips in tiers from a folder of raw videos", curate.flags),
     "encode": ("turn clips into the latents and text states that a transformer trains on", encode.flags),
     "train": ("run a training recipe", train.flags),
     "distill": ("train a student that takes its guidance as an input, or few steps", distill.flags),
@@ -41,5 +42,5 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 2 bad input, 1 any other failure, 130 interrupted."""
-    args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(curate.spelled_out(sys.argv[1:] if argv is None else argv))
     return guarded(lambda: args.run(args), debug=args.debug)

@@ -24,6 +24,7 @@ MEBIBYTE = 2**20
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PR_SET_PDEATHSIG = 1
 TAIL = 600  # characters of a dead worker's last words
+MODULES = "Extension modules:"  # faulthandler's list of them says nothing
 
 
 @dataclass
@@ -84,7 +85,8 @@ class Process:
 
     def last_words(self) -> str:
         with open(self.log.name, "rb") as log:
-            return " ".join(log.read()[-TAIL:].decode(errors="replace").split()) or "nothing on standard error"
+            text = log.read().decode(errors="replace").partition(MODULES)[0]
+        return " ".join(text.split())[-TAIL:] or "nothing on standard error"
 
 
 def how_it_ended(code: int | None) -> str:
