@@ -6,9 +6,27 @@ OPERATORS is the funnel itself, in the order of HunyuanVideo (arXiv 2412.03603, 
 
 from dataclasses import dataclass, field, fields
 
+from kinema.curation.balance import Concepts
+from kinema.curation.crops import Crops
 from kinema.curation.cut import Cut
+from kinema.curation.duplicates import Duplicates
+from kinema.curation.measure import (
+    Aesthetic,
+    BlackBorders,
+    Clarity,
+    Embedding,
+    Fingerprint,
+    Geometry,
+    Light,
+    Movement,
+    Quality,
+    Safety,
+    Text,
+    Watermark,
+)
 from kinema.curation.operator import Operator, SetOperator
 from kinema.curation.probe import Probe
+from kinema.curation.shots import Shots
 from kinema.curation.tiers import Ladder, Policy, ladders_of
 from kinema.errors import InputError
 
@@ -18,17 +36,59 @@ class Operators:
     """The stages in their order."""
 
     probe: Probe = Probe()
+    shots: Shots = Shots()  # single-shot clips, each begun where it is clear
     cut: Cut = Cut()
+    geometry: Geometry = Geometry()
+    light: Light = Light()
+    borders: BlackBorders = BlackBorders()
+    clarity: Clarity = Clarity()
+    motion: Movement = Movement()
+    text: Text = Text()
+    watermark: Watermark = Watermark()
+    quality: Quality = Quality()
+    aesthetic: Aesthetic = Aesthetic()
+    safety: Safety = Safety()
+    fingerprint: Fingerprint = Fingerprint()
+    embedding: Embedding = Embedding()
+    crops: Crops = Crops()  # what is cropped is cut and measured again
+    duplicates: Duplicates = Duplicates()
+    concepts: Concepts = Concepts()
 
 
 OPERATORS = Operators()
 
 
+def all_tiers(least: float | None = None, most: float | None = None) -> Ladder:
+    """The same bound at every tier."""
+    return Ladder(*((bound,) * 5 if bound is not None else None for bound in (least, most)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What each tier asks (256p, 360p, 540p, 720p, review), by the name of a value. An empty table asks nothing."""
+    """What each tier asks (256p, 360p, 540p, 720p, review), by the name of a value. An empty table asks nothing.
 
-    bytes: Ladder = Ladder(at_least=(1, 1, 1, 1, 1))
+    Priors. The literature gives brightness 20-180, text area 5 %, motion 0.2 % of the diagonal, 23 frames/s, 2 s (Allegro, arXiv
+    2410.15458, and others, each on its own scale), and 60 % of the picture to be left (HunyuanVideo 1.5); the rest rises from what is
+    plainly bad to what is plainly good.
+    """
+
+    short_side: Ladder = Ladder(at_least=(256, 360, 540, 720, 720))
+    seconds: Ladder = Ladder(at_least=(1, 1, 1.5, 2, 2))
+    fps: Ladder = Ladder(at_least=(9.5, 12, 15, 20, 23))
+    aspect: Ladder = all_tiers(0.42, 2.4)
+    brightness: Ladder = Ladder(at_least=(16, 18, 20, 20, 24), at_most=(230, 220, 210, 200, 180))
+    contrast: Ladder = Ladder(at_least=(8, 12, 16, 20, 24))
+    border_area: Ladder = all_tiers(most=0.01)
+    kept_area: Ladder = all_tiers(0.6)
+    blur: Ladder = Ladder(at_most=(3.0, 2.6, 2.2, 1.9, 1.6))
+    motion: Ladder = Ladder(at_least=(0.002, 0.0025, 0.003, 0.0035, 0.004), at_most=(0.25, 0.22, 0.2, 0.18, 0.15))
+    jitter: Ladder = Ladder(at_most=(0.03, 0.025, 0.02, 0.015, 0.01))
+    frozen: Ladder = Ladder(at_most=(0.5, 0.4, 0.3, 0.2, 0.1))
+    text_area: Ladder = Ladder(at_most=(0.05, 0.03, 0.02, 0.01, 0.01))
+    watermark: Ladder = Ladder(at_most=(0.5, 0.5, 0.4, 0.3, 0.3))
+    brisque: Ladder = Ladder(at_most=(70, 60, 55, 50, 45))
+    colour_contrast: Ladder = Ladder(at_least=(0.02, 0.03, 0.05, 0.07, 0.1))
+    nsfw: Ladder = Ladder(at_most=(0.5, 0.5, 0.3, 0.3, 0.2))
 
 
 @dataclass(frozen=True, kw_only=True)
