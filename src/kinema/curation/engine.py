@@ -158,7 +158,7 @@ class Engine:
 
     def run(self, sources: Iterable[Job], total: int) -> None:
         """sources: taken only as workers fall idle. total: how many there are, for the progress."""
-        self.sources, self.known = iter(sources), total
+        self.sources, self.known, before = iter(sources), total, 0
         try:
             while self.hand_out() or self.busy:
                 soonest = min(deadline for _, deadline in self.busy.values()) - time.monotonic()
@@ -166,7 +166,9 @@ class Engine:
                     self.collect(worker)
                 self.cull()
                 self.ledger.commit_if_due()
-                self.progress("curate", self.done, self.known)
+                if self.done != before:
+                    self.progress("curate", self.done, self.known)
+                    before = self.done
         finally:
             for worker in [*self.busy, *self.idle["cpu"], *self.idle["cuda"]]:
                 worker.kill()
