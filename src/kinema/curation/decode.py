@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from kinema.curation.exact import decoded, opened
 from kinema.curation.operator import Crop, Item, ItemError
 
 SMALL_SIDE = 256  # pixels of the shorter side, at which the literature's thresholds of blur and motion are stated
@@ -21,6 +21,7 @@ RATE = 8.0  # small frames a second
 MOST_SMALL, FULL_FRAMES = 160, 8  # of a clip
 WIDEST = 1920  # a full frame that is longer is shrunk to this
 DENSE_FPS = 20.0  # from here on, unreferenced frames can be missed
+UNKNOWN_FPS = 25.0  # where a header gives none
 
 
 @dataclass(frozen=True)
@@ -42,70 +43,34 @@ def small_size(height: int, width: int) -> tuple[int, int]:
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
 
-class Source:
-    """An opened file and its moving picture. Raises ItemError where there is none."""
+def length(container: Any, item: Item, fps: float) -> float:
+    """Seconds of what the item means, as the header says; 0 where it does not."""
+    if is_part(item):
+        return item.end_s - item.start_s
+    stream = container.streams.video[0]
+    return stream.frames / fps if stream.frames else float(container.duration or 0) / 1_000_000
 
-    def __init__(self, item: Item):
-        try:
-            self.container = av.open(str(item.path))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise ItemError("open_failed", str(error)) from error
-        self.item, self.streams = item, [s for s in self.container.streams.video if not is_cover(s)]
-        if not self.streams:
-            self.container.close()
-            raise ItemError("no_video_stream")
 
-    def __enter__(self) -> "Source":
-        return self
+def is_part(item: Item) -> bool:
+    """Whether a stretch of the file is meant, not all of it."""
+    return not item.is_cut and item.end >= 0
 
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
 
-    @property
-    def stream(self) -> Any:
-        return self.streams[0]
-
-    @property
-    def fps(self) -> float:
-        return float(self.stream.average_rate or self.stream.guessed_rate or 0) or 25.0
-
-    @property
-    def is_part(self) -> bool:
-        return not self.item.is_cut and self.item.end >= 0
-
-    @property
-    def seconds(self) -> float:
-        """Of what the item means, as the header says; 0 where it does not."""
-        if self.is_part:
-            return self.item.end_s - self.item.start_s
-        if self.stream.frames:
-            return self.stream.frames / self.fps
-        return float(self.container.duration or 0) / av.time_base
-
-    def skip_unreferenced(self) -> None:
-        self.stream.codec_context.skip_frame = "NONREF"
-
-    def frames(self) -> Iterator[tuple[float, Any]]:
-        """Presentation times in seconds and frames; it ends early where the file is damaged."""
-        self.stream.thread_type = "NONE"  # a worker has one core
-        half, first, last = 0.5 / self.fps, self.item.start_s if self.is_part else None, self.item.end_s if self.is_part else None
-        if first:
-            self.container.seek(int(first / self.stream.time_base), stream=self.stream)
-        try:
-            for index, frame in enumerate(self.container.decode(self.stream)):
-                time = frame.time if frame.time is not None else index / self.fps
-                if first is not None and time < first - half:
-                    continue
-                if last is not None and time >= last - half:
-                    return
-                yield time, frame
-        except (av.FFmpegError, OSError):
+def timed(container: Any, item: Item, fps: float) -> Iterator[tuple[float, Any]]:
+    """Frames and their times in seconds; of a part those within it, to half a frame. A damaged file ends early."""
+    stream, half = container.streams.video[0], 0.5 / fps
+    begin, end = (item.start_s - half, item.end_s - half) if is_part(item) else (-np.inf, np.inf)
+    if is_part(item) and item.start:
+        container.seek(max(int(item.start_s / stream.time_base) - 1, 0), stream=stream)
+        first = next(decoded(container), None)
+        late = first is None or first.time is None or first.time > item.start_s + half  # no index, or a wrong one
+        container.seek(0 if late else max(int(item.start_s / stream.time_base) - 1, 0), stream=stream)
+    for index, frame in enumerate(decoded(container)):
+        time = frame.time if frame.time is not None else index / fps
+        if time >= end:
             return
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a stream is the picture on a song's cover."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+        if time >= begin:
+            yield time, frame
 
 
 def pixels(frame: Any, height: int, width: int) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -133,12 +98,11 @@ def cropped(picture: UInt8[np.ndarray, "H W 3"], crop: Crop | None, scale: float
 class Sampler:
     """Chooses from a stream of frames what Footage keeps."""
 
-    def __init__(self, source: Source):
-        self.crop = None if source.item.is_cut else source.item.crop
-        expected = max(1, round(source.seconds * source.fps))
-        stride = max(1, round(source.fps / RATE), -(-expected // MOST_SMALL))
-        self.step, self.half = stride / source.fps, 0.5 / source.fps
-        self.full_step = source.seconds / FULL_FRAMES
+    def __init__(self, crop: Crop | None, fps: float, seconds: float):
+        self.crop = crop
+        stride = max(1, round(fps / RATE), -(-max(1, round(seconds * fps)) // MOST_SMALL))
+        self.step, self.half = stride / fps, 0.5 / fps
+        self.full_step = seconds / FULL_FRAMES
         self.small: list[np.ndarray] = []
         self.full: list[np.ndarray] = []
         self.times: list[float] = []
@@ -157,6 +121,15 @@ class Sampler:
             self.small.append(self.shrink(frame))
             self.times.append(time)
 
+    def result(self, fps: float, seconds: float) -> Footage:
+        """What was kept, of one size: a stream may change its size midway."""
+        if not self.times:
+            raise ItemError("no_frames")
+        same = [index for index, picture in enumerate(self.small) if picture.shape == self.small[0].shape]
+        small, times = np.stack([self.small[index] for index in same]), np.array([self.times[index] for index in same])
+        full = np.stack([picture for picture in self.full if picture.shape == self.full[0].shape])
+        return Footage(small, times, full, *self.size, fps, seconds or float(times[-1]) + 1 / fps)
+
     def take(self, frame: Any, scale: float) -> np.ndarray:
         height, width = upright(frame)
         return cropped(pixels(frame, round(height * scale), round(width * scale)), self.crop, scale)
@@ -171,29 +144,18 @@ class Sampler:
 @lru_cache(maxsize=1)
 def footage(item: Item) -> Footage:
     """The clip's frames, decoded once for all measurements. Raises ItemError where nothing can be decoded."""
-    with Source(item) as source:
-        fps, seconds = source.fps, source.seconds
-        sampler, start, last = Sampler(source), None, 0.0
+    with opened(item) as container:
+        stream = container.streams.video[0]
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or UNKNOWN_FPS
+        seconds = length(container, item, fps)
+        sampler = Sampler(None if item.is_cut else item.crop, fps, seconds)
         if fps >= DENSE_FPS and seconds >= 1:
-            source.skip_unreferenced()
-        for time, frame in source.frames():
+            stream.codec_context.skip_frame = "NONREF"
+        start = None
+        for time, frame in timed(container, item, fps):
             start = time if start is None else start
-            last = time - start
-            sampler.look(last, frame)
-    if not sampler.times:
-        raise ItemError("no_frames")
-    full = [picture for picture in sampler.full if picture.shape == sampler.full[0].shape]  # a stream may change its size midway
-    small = [picture if picture.shape == sampler.small[0].shape else None for picture in sampler.small]
-    kept = [index for index, picture in enumerate(small) if picture is not None]
-    return Footage(
-        small=np.stack([sampler.small[index] for index in kept]),
-        times=np.array([sampler.times[index] for index in kept]),
-        full=np.stack(full),
-        height=sampler.size[0],
-        width=sampler.size[1],
-        fps=fps,
-        seconds=max(seconds, last + 1 / fps) if not seconds else seconds,
-    )
+            sampler.look(time - start, frame)
+    return sampler.result(fps, seconds)
 
 
 def gray(frames: UInt8[np.ndarray, "*T h w 3"]) -> UInt8[np.ndarray, "*T h w"]:

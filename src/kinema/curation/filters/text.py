@@ -1,0 +1,93 @@
+"""Written text in the picture, and subtitles, which stand still in its lower quarter.
+
+Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read as at least two letters or digits is no text,
+however much it looks like it.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinema.errors import MissingExtraError
+
+LONGEST = 640  # pixels: a longer frame is shrunk to this for the detector
+SURE = 0.6  # of the recogniser
+LEGIBLE = 2  # letters or digits
+SAME_BOX = 0.7  # intersection over union in height and place; a subtitle's width changes with its words
+LOWER = 0.75  # of the height: below it text counts as a subtitle
+STABLE_SHARE = 0.75  # of the frames read
+
+
+class Box(NamedTuple):
+    """In shares of the frame, 0 to 1."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
+
+
+@cache
+def reader() -> Any:
+    """The detector and recogniser, on one thread, kept for the process."""
+    try:
+        from rapidocr import RapidOCR
+    except ImportError as error:
+        raise MissingExtraError("rapidocr", "curate") from error
+    threads = {f"EngineConfig.onnxruntime.{which}_op_num_threads": 1 for which in ("intra", "inter")}
+    limits = {"Det.limit_type": "max", "Det.limit_side_len": LONGEST}
+    return RapidOCR(params={"Global.log_level": "critical", "Global.use_cls": False} | threads | limits)
+
+
+def legible(text: str, score: float) -> bool:
+    return score >= SURE and sum(letter.isalnum() for letter in text) >= LEGIBLE
+
+
+def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
+    """Boxes of the text in one frame."""
+    found = reader()(np.ascontiguousarray(frame[:, :, ::-1]), use_det=True, use_cls=False, use_rec=True)
+    if found.boxes is None or found.txts is None:
+        return []
+    height, width = frame.shape[:2]
+    size = np.array([width, height])
+    kept = [box / size for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True) if legible(text, score)]
+    return [Box(*np.clip(box.min(axis=0), 0, 1).tolist(), *np.clip(box.max(axis=0), 0, 1).tolist()) for box in kept]
+
+
+def covered(boxes: Sequence[Box]) -> float:
+    """Share of the frame under the union of some boxes."""
+    mask = np.zeros((360, 640), bool)
+    for left, top, right, bottom in boxes:
+        mask[round(top * 360) : round(bottom * 360), round(left * 640) : round(right * 640)] = True
+    return float(mask.mean())
+
+
+def text_area(boxes: Sequence[Sequence[Box]]) -> float:
+    """Mean over the frames read of the share that text covers, 0 to 1. Usual limit: 0.05 and below (Allegro)."""
+    return float(np.mean([covered(frame) for frame in boxes])) if boxes else 0.0
+
+
+def same_line(one: Box, other: Box) -> bool:
+    """Whether two boxes lie at one height and over one another."""
+    inter = min(one.bottom, other.bottom) - max(one.top, other.top)
+    union = max(one.bottom, other.bottom) - min(one.top, other.top)
+    return inter >= SAME_BOX * union and min(one.right, other.right) > max(one.left, other.left)
+
+
+def subtitle_top(boxes: Sequence[Sequence[Box]]) -> float | None:
+    """Where the subtitles begin, as a share of the height; None where no line of the lower quarter stays through most of the frames."""
+    if len(boxes) < 2:
+        return None
+    tops = []
+    for line in (box for frame in boxes for box in frame if box.top >= LOWER):
+        seen = sum(any(same_line(line, box) for box in frame) for frame in boxes)
+        if seen >= STABLE_SHARE * len(boxes):
+            tops.append(line.top)
+    return min(tops, default=None)
