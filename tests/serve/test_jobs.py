@@ -181,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self):
-        jobs = {job.id: job for job in self.queue.list(limit=1000)}
+        jobs = {job.id: job for job in self.queue.jobs(limit=1000)}
         assert jobs.keys() == self.submitted
         assert {name for name, job in jobs.items() if job.status == "done"} == self.published.keys()
 

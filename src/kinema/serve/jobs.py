@@ -36,7 +36,7 @@ JOBS = sql.Table(
     sql.Column("request", sql.Text, nullable=False),
     sql.Column("priority", sql.Integer, nullable=False),
     sql.Column("status", sql.String(16), nullable=False, index=True),
-    sql.Column("cancel", sql.Boolean, nullable=False),
+    sql.Column("cancel", sql.Float),
     sql.Column("starts", sql.Integer, nullable=False),
     sql.Column("crashes", sql.Integer, nullable=False),
     sql.Column("worker", sql.String(64)),
@@ -64,7 +64,7 @@ class Job:
     request: dict[str, Any]
     priority: int  # higher goes first
     status: Status
-    cancel: bool  # somebody asked for it to stop
+    cancel: float | None  # when somebody asked a running job to stop
     starts: int
     crashes: int
     worker: str | None
@@ -128,13 +128,14 @@ class Queue:
                     raise InputError(f"idempotency key {key!r} was used for another request: choose a new one")
                 return known
             self.check_room(db, user)
+            name = f"video_{secrets.token_hex(12)}"
             row = {
-                "id": f"video_{secrets.token_hex(12)}", "user": user, "key": key, "request": json.dumps(request), "priority": priority,
-                "status": "queued", "cancel": False, "starts": 0, "crashes": 0, "limit_s": self.limits.seconds, "created": time.time(),
+                "id": name, "user": user, "key": key, "request": json.dumps(request), "priority": priority,
+                "status": "queued", "starts": 0, "crashes": 0, "limit_s": self.limits.seconds, "created": time.time(),
                 "stage": "", "progress": 0.0,
             }  # fmt: skip
             db.execute(JOBS.insert().values(**row))
-            return self.one(db, row["id"])
+            return self.one(db, name)
 
     def check_room(self, db: sql.Connection, user: str) -> None:
         counting = sql.select(sql.func.count(), sql.func.sum(sql.case((JOBS.c.user == user, 1), else_=0)))
@@ -163,7 +164,7 @@ class Queue:
         """A sign of life. False: stop, the job was cancelled or is no longer this worker's."""
         with self.change() as db:
             values = {"stage": stage, "progress": progress, "lease": time.time() + self.limits.lease}
-            mine = db.execute(JOBS.update().where(self.owned(job), sql.not_(JOBS.c.cancel)).values(**values))
+            mine = db.execute(JOBS.update().where(self.owned(job), JOBS.c.cancel.is_(None)).values(**values))
             return bool(mine.rowcount)
 
     def finish(self, job: Job, file: str) -> bool:
@@ -199,7 +200,7 @@ class Queue:
         if crashed:
             db.execute(JOBS.update().where(running).values(crashes=JOBS.c.crashes + 1))
         over = {"finished": time.time(), "lease": None, "worker": None}
-        db.execute(JOBS.update().where(running, JOBS.c.cancel).values(status="cancelled", error="cancelled", **over))
+        db.execute(JOBS.update().where(running, JOBS.c.cancel.is_not(None)).values(status="cancelled", error="cancelled", **over))
         hopeless = sql.or_(JOBS.c.crashes >= CRASHES, JOBS.c.starts >= STARTS)
         db.execute(JOBS.update().where(running, hopeless).values(status="failed", error=reason, **over))
         db.execute(JOBS.update().where(running).values(status="queued", lease=None, worker=None, stage="", progress=0.0, error=reason))
@@ -209,7 +210,7 @@ class Queue:
         with self.change() as db:
             waiting = sql.and_(JOBS.c.id == name, JOBS.c.status == "queued")
             db.execute(JOBS.update().where(waiting).values(status="cancelled", error="cancelled", finished=time.time()))
-            db.execute(JOBS.update().where(JOBS.c.id == name, JOBS.c.status == "running").values(cancel=True))
+            db.execute(JOBS.update().where(JOBS.c.id == name, JOBS.c.status == "running").values(cancel=time.time()))
             return self.find(db, JOBS.c.id == name)
 
     def delete(self, name: str) -> bool:
@@ -221,7 +222,12 @@ class Queue:
         with self.engine.connect() as db:
             return self.find(db, JOBS.c.id == name)
 
-    def list(self, user: str | None = None, limit: int = 20, after: str | None = None, newest_first: bool = True) -> list[Job]:
+    def by_key(self, user: str, key: str) -> Job | None:
+        """The job that this user made with this idempotency key."""
+        with self.engine.connect() as db:
+            return self.find(db, JOBS.c.user == user, JOBS.c.key == key)
+
+    def jobs(self, user: str | None = None, limit: int = 20, after: str | None = None, newest_first: bool = True) -> list[Job]:
         """Jobs of a user (None: of everybody), beginning behind the job `after`."""
         query = sql.select(JOBS).order_by(JOBS.c.number.desc() if newest_first else JOBS.c.number).limit(limit)
         if user is not None:
@@ -231,6 +237,11 @@ class Queue:
             query = query.where(JOBS.c.number < edge if newest_first else JOBS.c.number > edge)
         with self.engine.connect() as db:
             return [job_of(row) for row in db.execute(query)]
+
+    def running(self, worker: str) -> list[Job]:
+        """What a worker has in hand."""
+        with self.engine.connect() as db:
+            return [job_of(row) for row in db.execute(sql.select(JOBS).where(JOBS.c.status == "running", JOBS.c.worker == worker))]
 
     def ahead(self, job: Job) -> int:
         """How many jobs wait that came before this one, or have priority: an upper bound of its place in the queue."""
@@ -247,7 +258,7 @@ class Queue:
     @staticmethod
     def find(db: sql.Connection, *which: Any) -> Job | None:
         row = db.execute(sql.select(JOBS).where(*which)).first()
-        return row and job_of(row)
+        return None if row is None else job_of(row)
 
     def one(self, db: sql.Connection, name: str) -> Job:
         found = self.find(db, JOBS.c.id == name)

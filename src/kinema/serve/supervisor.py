@@ -1,0 +1,94 @@
+"""Keeps one worker process a device alive, and gives back what a dead one had."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from kinema.serve.jobs import Queue
+
+LOOK_EVERY = 0.2  # seconds
+GRACE = 10.0  # seconds for a worker to leave by itself
+RESTART_PAUSE = 1.0  # seconds after a crash; doubled while crashes follow each other
+LONGEST_PAUSE = 30.0
+STUCK = 5.0  # seconds that a cancelled job may go on before its worker is ended
+
+
+def devices() -> list[str]:
+    """What workers run on: every GPU, or else the CPU once."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+class Supervised:
+    """One worker process, started again when it dies."""
+
+    def __init__(self, queue: Queue, folder: Path, device: str):
+        self.queue, self.folder, self.device = queue, folder, device
+        self.name = f"{socket.gethostname()}:{folder.resolve()}:{device}"[-64:]
+        self.pause, self.wake = RESTART_PAUSE, 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def look(self) -> None:
+        """Start, restart, or leave alone."""
+        if self.process is None:
+            if time.monotonic() >= self.wake:
+                self.start()
+        elif (code := self.process.poll()) is not None:
+            self.queue.worker_died(self.name, f"the worker died ({describe_exit(code)})")
+            self.process, self.wake = None, time.monotonic() + self.pause
+            self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "kinema.serve.worker", self.queue.url, str(self.folder), self.name, "--device", self.device]
+        self.process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    def stop(self) -> None:
+        """End the worker; what it was doing goes back into the queue."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.queue.worker_died(self.name, "the service stopped", crashed=False)
+
+    def end_stuck(self) -> None:
+        """A job that goes on long after it was cancelled loses its worker: some steps of large models take minutes."""
+        stuck = any(job.cancel is not None and time.time() - job.cancel > STUCK for job in self.queue.running(self.name))
+        if stuck and self.process is not None:
+            self.process.kill()
+
+
+class Supervisor(threading.Thread):
+    """All workers of this machine."""
+
+    def __init__(self, queue: Queue, folder: Path, names: list[str] | None = None):
+        super().__init__(daemon=True, name="supervisor")
+        self.workers = [Supervised(queue, folder, device) for device in names or devices()]
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        for worker in self.workers:
+            worker.queue.worker_died(worker.name, "the service stopped", crashed=False)  # left over from before
+        while not self.over.wait(LOOK_EVERY):
+            for worker in self.workers:
+                worker.look()
+                worker.end_stuck()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join()
+        for worker in self.workers:
+            worker.stop()
+
+
+def describe_exit(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
