@@ -177,6 +177,9 @@ def lines_of(config: Any, where: str) -> Iterator[str]:
 def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
+    if is_dataclass(value):  # a row of a list
+        inner = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return f"{{ {', '.join(f'{name} = {toml_value(each)}' for name, each in inner.items() if each is not None)} }}"
     if isinstance(value, bool | str):
         return dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")  # the one character where JSON and TOML differ
     return dumps(str(value), ensure_ascii=False) if isinstance(value, Path) else repr(value)

@@ -92,7 +92,7 @@ def test_the_clock_can_set_the_length(tmp_path):
 
 def test_a_run_without_length_is_refused(tmp_path):
     with pytest.raises(InputError, match="at least one step"):
-        config(tmp_path, 0)
+        fit(LineFit(), config(tmp_path, 0))
 
 
 def test_the_rate_warms_up_and_falls_to_its_floor():

@@ -1,64 +1,46 @@
-"""Training the DiT: which texts and frames a batch gets, and a short run that learns."""
+"""Training the DiT: what chance decides does not depend on ranks, stages follow one another, and a short run learns."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
+from safetensors.torch import load_file
+from stores import RECIPE, encoded
+from torch import nn
 
-from kinema.data.shards import read_shard, write_shard
+from kinema.config import override, parse_config, read_config, to_toml
 from kinema.dit.model import DiT
+from kinema.errors import InputError
 from kinema.presets import tiny
-from kinema.train.loop import LoopConfig, fit
-from kinema.train.video import TextLengths, VideoTask, VideoTraining, by_sigma, clean_frames
-
-WIDTH = tiny().dit.text_width
-
-
-def encoded(folder, samples=8, texts=2, length=6):
-    """A folder as `kinema encode` writes it: latents that one number a sample describes, and texts that tell the number."""
-    torch.manual_seed(0)
-    level = torch.linspace(-1, 1, samples)
-    lengths = torch.randint(2, length + 1, (samples, texts))
-    text = level[:, None, None, None].expand(samples, texts, length, WIDTH) * (torch.arange(length) < lengths[..., None])[..., None]
-    tensors = {
-        "latents_1": level[:, None, None, None, None].expand(samples, 16, 3, 4, 4).bfloat16(),
-        "text": text.bfloat16(),
-        "text_lengths": lengths,
-        "pooled": level[:, None, None].expand(samples, texts, WIDTH).bfloat16(),
-    }
-    write_shard(folder / "a.safetensors", tensors, [{"seed": i} for i in range(samples)])
-    null = {
-        "text": torch.zeros(1, length, WIDTH).bfloat16(),
-        "text_lengths": torch.ones(1).long(),
-        "pooled": torch.zeros(1, WIDTH).bfloat16(),
-    }
-    write_shard(folder / "null" / "null.safetensors", null, [{"texts": [""]}])
+from kinema.train.objective import FlowConfig, by_sigma, clean_frames, draw
+from kinema.train.recipe import VideoRecipe, make_training, train_video
+from kinema.train.video import Batches
 
 
-def training(folder, **task):
-    torch.manual_seed(1)
-    model = DiT(tiny().dit)
-    model.init_weights()
-    trained = VideoTraining(model, VideoTask(latents=folder, batch=8, start_samples=8, capacity=8, **task), "cpu")
-    trained.wait_for_data()
-    trained.refresh(0)
-    return trained
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    encoded(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return parse_config(VideoRecipe, RECIPE)
 
 
-def test_texts_of_a_batch_have_one_length_and_no_padding(tmp_path):
-    encoded(tmp_path)
-    task = training(tmp_path, text_dropout=0.0)
-    for seed in range(20):
-        _, text, mask, _ = task.draw(torch.Generator().manual_seed(seed))
-        assert mask is None
-        assert text.abs().sum(-1).gt(0).all()
+def test_ranks_draw_together_what_one_draws_alone(recipe):
+    parts = [Batches(recipe.task, "cpu", 3, rank, 2) for rank in range(2)]
+    alone = Batches(recipe.task, "cpu", 3)
+    for _ in range(4):
+        whole, draws = alone.next()
+        pairs = [each.next() for each in parts]
+        assert torch.equal(torch.cat([batch.latents for batch, _ in pairs]), whole.latents)
+        for name in ("sigma", "dropped", "given", "noise"):
+            assert torch.equal(torch.cat([getattr(drawn, name) for _, drawn in pairs]), getattr(draws, name))
 
 
-def test_every_length_comes_up_as_often_as_it_has_texts():
-    lengths = TextLengths.of(torch.tensor([[3, 3], [3, 5]]))
-    drawn = [lengths.draw(4, torch.Generator().manual_seed(seed), same=True) for seed in range(200)]
-    assert {length for *_, length in drawn} == {3, 5}
-    assert all((rows == 1).all() and (texts == 1).all() for rows, texts, length in drawn if length == 5)
-    assert 110 < sum(length == 3 for *_, length in drawn) < 190
+def test_a_sample_gets_other_noise_whenever_it_comes_again(recipe):
+    batches = Batches(recipe.task, "cpu", 0)
+    seen = [batches.next()[1].noise[0, 0, 0, 0, 0].item() for _ in range(20)]
+    assert len(set(seen)) == 20
 
 
 def test_given_frames_follow_their_patterns_and_images_have_none():
@@ -67,6 +49,19 @@ def test_given_frames_follow_their_patterns_and_images_have_none():
     kinds = {tuple(row) for row in clean.long().tolist()}
     assert kinds == {(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 0, 0, 0, 1), (1, 0, 0, 0, 1), (1, 1, 0, 0, 0)}
     assert not clean_frames(100, 1, 1.0, torch.Generator().manual_seed(0)).any()
+    assert not clean_frames(100, 2, 1.0, torch.Generator().manual_seed(0)).all(1).any()  # something is left to learn
+
+
+def test_times_are_shifted_by_the_root_of_the_tokens():
+    config = FlowConfig(shift=4.0, shift_tokens=400)
+    assert config.shift_at(400) == 4
+    assert config.shift_at(100) == 2
+    assert config.shift_at(4) == 1
+    few, many = (
+        draw(torch.Size([2000, 1, 1, 1, 1]), tokens, 2000, 0, 7, config, torch.device("cpu")).sigma.mean().item() for tokens in (4, 400)
+    )
+    assert few == pytest.approx(0.5, abs=0.02)
+    assert many > 0.7
 
 
 def test_losses_are_told_apart_by_noise():
@@ -76,13 +71,49 @@ def test_losses_are_told_apart_by_noise():
     assert found["loss_1"].isnan()
 
 
-def test_a_short_run_learns_and_exports_weights_that_load(tmp_path):
-    encoded(tmp_path / "latents")
-    task = training(tmp_path / "latents", shift=1.0)
-    fit(task, LoopConfig(out=tmp_path / "run", steps=150, lr=5e-3, muon_lr=5e-3, optimizer="muon", warmup=5, ema=0.9, log_every=10))
-    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+def test_a_short_run_learns_walks_its_stages_and_leaves_all_behind(recipe):
+    run = train_video(override(recipe, ["loop.steps=150"]))
+    rows = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 0.85 * rows[0]["loss"]
-    from safetensors.torch import load_file
+    assert [row["stage"] for row in rows] == [0.0] * 10 + [1.0] * 20
+    assert rows[-1]["tokens_per_second"] > 0
+    assert rows[-1]["mfu"] > 0
+    DiT(tiny().dit).load_state_dict(load_file("run/dit.safetensors"))
+    left = read_config(VideoRecipe, Path("run/recipe.toml"))
+    assert left == override(recipe, ["loop.steps=150"]).resolved()
+    assert parse_config(VideoRecipe, to_toml(left)) == left
+    assert json.loads(Path("run/run.json").read_text())["versions"]["torch"]
+    assert run.ema.updates == 150
 
-    DiT(tiny().dit).load_state_dict(load_file(tmp_path / "run/dit.safetensors"))
-    assert read_shard(tmp_path / "latents/null/null.safetensors")[1] == [{"texts": [""]}]
+
+def test_no_step_is_lost_to_given_frames(recipe):
+    rows = tuple(replace(row, given_share=1.0, frames=(5,), image_share=None) for row in recipe.task.rows[1:])
+    run = train_video(override(replace(recipe, task=replace(recipe.task, stages=rows)), ["loop.steps=20"]))
+    assert run.skipped == 0
+
+
+def test_text_padded_to_one_length_trains_to_the_same_loss(recipe, monkeypatch):
+    monkeypatch.setattr("kinema.parallel.compile_blocks", lambda dit: None)  # what is compiled is tested with the blocks
+    losses = []
+    for compiled in ("false", "true"):
+        from kinema.train.recipe import prepared
+
+        chosen = override(recipe, [f"task.compile={compiled}"]).resolved()
+        with prepared(chosen.mesh, chosen) as world:
+            task = make_training(chosen, world)
+            for layer in task.model.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=0.2, generator=torch.Generator().manual_seed(layer.weight.numel()))
+            task.refresh(0, 0.9)
+            losses.append([task.loss(step, torch.Generator())[0].item() for step in range(4)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)  # the model computes in bfloat16
+
+
+def test_guidance_is_distilled_and_not_trained(recipe):
+    with pytest.raises(InputError, match="distil it afterwards"):
+        train_video(replace(recipe, model=replace(recipe.model, guidance=True)))
+
+
+def test_rows_that_want_approved_clips_ask_for_their_folder(recipe):
+    with pytest.raises(InputError, match=r"task\.reviewed"):
+        override(recipe, ["task.stages=mini"])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kinema.dit.model import DiTConfig
     from kinema.pipelines.base import ModelConfig
     from kinema.vae.model import VAEConfig
+    from kinema.weights.convert import Layout
 
 PICTURES = (".mp4", ".png")
 LAYOUTS = ("safetensors", "published", "diffusers")  # of kinema.weights
@@ -108,7 +109,7 @@ def parameters(config: "DiTConfig | VAEConfig") -> str:
 
 
 def convert_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, or a folder with one")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, a folder with one, or a training run")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers a new folder")
     parser.add_argument("--to", choices=LAYOUTS, default=LAYOUTS[0], help="safetensors: names as they are; default: %(default)s")
     parser.set_defaults(run=run_convert)
@@ -117,8 +118,24 @@ def convert_flags(parser: argparse.ArgumentParser) -> None:
 def run_convert(args: argparse.Namespace) -> None:
     from kinema.weights import convert
 
-    convert(args.source, args.target, args.to)
+    if (args.source / "checkpoints").is_dir():
+        convert_run(args.source, args.target, args.to)
+    else:
+        convert(args.source, args.target, args.to)
     print(args.target)
+
+
+def convert_run(run: Path, target: Path, layout: "Layout") -> None:
+    """The averaged weights of a run's newest checkpoint, in float32."""
+    import tempfile
+
+    from kinema.train.checkpoint import averaged_weights
+    from kinema.weights.convert import convert, write_tensors
+
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".kinema-") as folder:
+        whole = Path(folder) / "averaged.safetensors"
+        write_tensors(averaged_weights(run), whole)
+        convert(whole, target, layout)
 
 
 def verify_flags(parser: argparse.ArgumentParser) -> None:

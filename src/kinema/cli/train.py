@@ -1,58 +1,78 @@
-"""`kinema encode`, `kinema train vae RECIPE` and `kinema train video RECIPE`."""
+"""`kinema train RECIPE`: one command; the recipe says what is trained."""
 
 import argparse
+import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinema.errors import InputError
+
+if TYPE_CHECKING:
+    from kinema.train.recipe import Recipe
+
+KINDS = ("video", "vae")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(title="what to train", metavar="WHAT", required=True)
-    for name, run, summary in (("vae", run_vae, "the autoencoder, on clips"), ("video", run_video, "the transformer, on encoded clips")):
-        kind = kinds.add_parser(name, help=summary)
-        kind.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file, as in runs/")
-        kind.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="values to change, such as loop.steps=100")
-        kind.set_defaults(run=run)
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file, as in runs/, or recipe.toml of an earlier run")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="values to change, such as loop.steps=100 or task.compile=true")
+    parser.add_argument(
+        "--plan", action="store_true", help="print stages, buckets, steps, tokens, FLOPs and the time expected; train nothing"
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="with --plan: time some steps here for the time expected and task.exponent"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check data, memory, disk and mesh with one real step; train nothing")
+    parser.set_defaults(run=run)
 
 
-def run_vae(args: argparse.Namespace) -> None:
-    from kinema.config import override, read_config
-    from kinema.train.recipe import VaeRecipe, train_vae
+def run(args: argparse.Namespace) -> int:
+    from kinema.train.recipe import VideoRecipe, train
 
-    recipe = override(read_config(VaeRecipe, args.recipe), args.changes)
-    train_vae(recipe)
+    recipe = read_recipe(args.recipe, args.changes)
+    if args.plan or args.dry_run:
+        if not isinstance(recipe, VideoRecipe):
+            raise InputError(f"--plan and --dry-run are for recipes of kind 'video': {args.recipe} is of kind {recipe.kind!r}")
+        return show_plan(recipe, args.calibrate) if args.plan else show_checks(recipe)
+    train(recipe)
     print(recipe.loop.out)
+    return 0
 
 
-def run_video(args: argparse.Namespace) -> None:
+def read_recipe(path: Path, changes: list[str]) -> "Recipe":
+    """The recipe in a file, of the kind that it names. Raises InputError where it names none."""
     from kinema.config import override, read_config
-    from kinema.train.recipe import VideoRecipe, train_video
+    from kinema.train.recipe import VaeRecipe, VideoRecipe
 
-    recipe = override(read_config(VideoRecipe, args.recipe), args.changes)
-    train_video(recipe)
-    print(recipe.loop.out)
-
-
-def encode_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clips", type=Path, required=True, metavar="DIR", help="shards of clips, as `kinema world render` writes them")
-    parser.add_argument("--vae", type=Path, required=True, metavar="DIR", help="a finished VAE run: vae.safetensors and vae.json")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where shards of latents and text states go")
-    parser.add_argument("--scales", type=int, nargs="+", default=[1], metavar="N", help="also at 1/N of the rendered size; default: 1")
-    parser.add_argument("--text-len", type=int, default=64, metavar="L", help="longest text, tokens; default: %(default)s")
-    parser.add_argument("--consume", action="store_true", help="delete clips once they are encoded")
-    parser.add_argument("--follow", type=float, default=0.0, metavar="SECONDS", help="wait so long for further clips; default: do not")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="clips at a time; default: %(default)s")
-    parser.set_defaults(run=run_encode)
+    try:
+        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind={kind!r} is not known: begin the file with kind = {' or '.join(map(repr, KINDS))}")
+    return override(read_config(VaeRecipe if kind == "vae" else VideoRecipe, path), changes)
 
 
-def run_encode(args: argparse.Namespace) -> None:
-    import torch
+def show_plan(recipe: Any, calibrate: bool) -> int:
+    from rich.console import Console
 
-    from kinema.data.encode import EncodeJob, encode_folder
-    from kinema.text.encoder import MINI, load_text_encoder
-    from kinema.train.vae import load_trained_vae
+    from kinema.train.plan import plan, table_of
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    names = ("clips", "out", "text_len", "consume", "batch")
-    job = EncodeJob(scales=tuple(args.scales), follow_seconds=args.follow, **{name: getattr(args, name) for name in names})
-    count = encode_folder(job, load_trained_vae(args.vae, device, dtype), load_text_encoder(MINI, None, device, dtype))
-    print(f"{args.out}: {count} new shards")
+    found = plan(recipe, calibrate)
+    console = Console()
+    Console(width=None if console.is_terminal else 140).print(table_of(found))
+    print("\n".join(found.notes))
+    return 0
+
+
+def show_checks(recipe: Any) -> int:
+    """One line a check; 2 where any failed."""
+    from kinema.train.check import check
+
+    sound = True
+    for finding in check(recipe):
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}", flush=True)
+        sound &= finding.ok
+    return 0 if sound else 2

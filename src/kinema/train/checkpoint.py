@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from kinema.errors import InputError, OutputError, WeightsError
@@ -226,6 +228,30 @@ def load(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError, CheckpointException) as error:
         raise error if isinstance(error, WeightsError) else WeightsError(f"checkpoint {path} cannot be loaded: {reason(error)}") from error
     return state
+
+
+def averaged_weights(run: Path) -> dict[str, Tensor]:
+    """The model of a run's newest whole checkpoint, its trained weights averaged, on the CPU; any number of ranks may have written it.
+
+    Raises WeightsError where there is none, or it is damaged.
+    """
+    path = newest(run)
+    check(path)
+    model, means = read(path, "model."), read(path, "ema.weights.")
+    return model | means
+
+
+def read(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose dotted names begin so, by the rest of their names."""
+    reader = dcp.FileSystemReader(path)
+    stored = reader.read_metadata().state_dict_metadata
+    found = {
+        name: torch.empty(facts.size, dtype=facts.properties.dtype)
+        for name, facts in stored.items()
+        if name.startswith(prefix) and isinstance(facts, TensorStorageMetadata)
+    }
+    dcp.load(found, storage_reader=reader, no_dist=True)
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, Any], Any]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from kinema.errors import InputError, KinemaError
+from kinema.parallel.memory import offload_moments
+from kinema.parallel.shard import gather
 from kinema.train import ranks
 from kinema.train.checkpoint import Checkpoints, KeepConfig
 from kinema.train.log import Log
@@ -33,7 +35,7 @@ class LoopConfig:
     """How long and how fast to train; a run ends after `steps`, or after `seconds` of training where that is given."""
 
     out: Path
-    steps: int = 10_000
+    steps: int = 0  # 0: as many as the stages of the task have
     seconds: float | int | None = None  # overrides steps: the schedule then follows the clock, as on a borrowed machine
     lr: float = 4e-4
     muon_lr: float = 4e-4
@@ -43,6 +45,7 @@ class LoopConfig:
     lr_floor: float = 0.02  # last rate as a share of the peak
     clip: float = 1.0  # largest gradient norm
     accumulate: int = 1  # batches a step
+    offload_optimizer: bool = False  # its moments lie in host memory between steps
     ema: float = 0.999
     seed: int = 0
     log_every: int = 50  # steps
@@ -54,8 +57,8 @@ class LoopConfig:
     peak_tflops: float | None = None  # of one device, for MFU; None: measured as the run starts
 
     def __post_init__(self):
-        if self.steps < 1 or (self.seconds is not None and self.seconds <= 0):
-            raise InputError(f"steps={self.steps}, seconds={self.seconds}: a run needs at least one step or some seconds")
+        if self.steps < 0 or (self.seconds is not None and self.seconds <= 0):
+            raise InputError(f"steps={self.steps}, seconds={self.seconds} must be above 0; leave them out to take the stages' steps")
         if self.accumulate < 1 or self.log_every < 1 or self.bad_steps < 1:
             raise InputError(
                 f"accumulate={self.accumulate}, log_every={self.log_every}, bad_steps={self.bad_steps}: each must be 1 or more"
@@ -101,6 +104,8 @@ class Run:
         self.task, self.model, self.config = task, task.model, config
         self.rate = rate or (lambda progress, step: learning_rate(progress, step, config.warmup, config.lr_floor))
         self.optimizers = optimizers(self.model, config.optimizer, config.lr, config.weight_decay, config.muon_lr)
+        for optimizer in self.optimizers if config.offload_optimizer else ():
+            offload_moments(optimizer)
         self.ema = Ema(self.model, config.ema)
         self.step, self.elapsed, self.skipped = 0, 0.0, 0
         self.bad = 0  # non-finite steps in a row
@@ -150,7 +155,7 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         if self.bad >= self.config.bad_steps:
             raise KinemaError(
-                f"{self.bad} steps in a row, up to step {self.step}, gave gradients that are not finite: lower loop.lr, or look for "
+                f"{self.bad} steps in a row, up to step {self.step + 1}, gave gradients that are not finite: lower loop.lr, or look for "
                 f"broken samples; the run goes on from its last checkpoint in {self.config.out}"
             )
         return norm
@@ -160,8 +165,8 @@ class Run:
         return {"skipped": float(self.skipped), "lr": self.optimizers[0].param_groups[0]["lr"]}
 
     def averaged(self) -> dict[str, Tensor]:
-        """The whole model on the CPU, its trained weights averaged; every rank must ask."""
-        return {name: ranks.whole(self.ema.weights.get(name, tensor)) for name, tensor in self.model.state_dict().items()}
+        """The whole model on the first rank's CPU, its trained weights averaged; every rank must ask."""
+        return gather({name: self.ema.weights.get(name, tensor) for name, tensor in self.model.state_dict().items()})
 
 
 def fit(task: Task, config: LoopConfig, rate: Rate | None = None, data_rank: int = 0) -> Run:
@@ -171,6 +176,8 @@ def fit(task: Task, config: LoopConfig, rate: Rate | None = None, data_rank: int
     data_rank: which share of the data this process has; it draws its own random numbers.
     A run that is told to stop (SIGTERM, SIGINT) saves and exports nothing: started again, it goes on.
     """
+    if not (config.steps or config.seconds):
+        raise InputError("loop.steps is not given: a run needs at least one step or some seconds")
     run, checkpoints = Run(task, config, rate), Checkpoints(config.out / "checkpoints", config.keep)
     resumed = checkpoints.restore(run)
     with Stop() as stop, checkpoints, Log(config.out, run.step if resumed else 0) as log:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from kinema.train.ranks import local
+from kinema.parallel.shard import local
 
 Kind = Literal["adamw", "muon"]
 

@@ -6,9 +6,7 @@ Every function is the plain thing in a single process, without torch.distributed
 from functools import cache
 
 import torch
-from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.tensor import DTensor
 
 
 def together() -> bool:
@@ -49,14 +47,3 @@ def most(*values: float | bool) -> tuple[float, ...]:
     found = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(found, dist.ReduceOp.MAX, group())
     return tuple(found.tolist())
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, on the CPU of the first rank; the others get an empty one. Every rank must ask."""
-    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return full.detach().cpu() if is_first() else full.new_empty(0, device="cpu")
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,42 +1,114 @@
-"""Train the DiT by flow matching on encoded clips.
+"""Train the DiT on encoded clips, stage by stage; the objective is in objective.py, the stages' rows in stages.py."""
 
-Loss: the squared error of the velocity, at logit-normal times shifted towards noise; the text is dropped now and then so that
-classifier-free guidance has an unconditional model. Some samples keep a few latent frames clean: the model then continues or
-fills in what is given (HunyuanVideo's token replacement), and the loss leaves those frames out.
-Source: HunyuanVideo (arXiv 2412.03603, §4.3-4.5); Esser et al. 2024 (arXiv 2403.03206).
-"""
-
-from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
-from kinema.data.pool import Pool
-from kinema.data.shards import read_shard
+from kinema.data.buckets import Bucket
+from kinema.data.feed import hashed
+from kinema.data.loader import Batch, Loader, LoaderConfig
+from kinema.data.store import MadeBy
 from kinema.dit.model import DiT
-from kinema.flow.path import interpolate, training_sigmas, velocity_target
+from kinema.errors import InputError
+from kinema.media.files import whole_file
+from kinema.train.flops import training_flops
 from kinema.train.loop import Task
-
-SIGMA_BINS = 4
+from kinema.train.objective import Draws, FlowConfig, by_sigma, draw, drop_text, flow_loss
+from kinema.train.samples import Sampler
+from kinema.train.speed import Work
+from kinema.train.stages import STAGES, Stage, StageName, Walk
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTask:
-    """What a DiT run reads and how noise and text are drawn."""
+    """What a DiT run reads, and when.
 
-    latents: Path  # folder written by `kinema.data.encode`
-    scale: int = 1  # which of the encoded sizes
-    batch: int = 128
-    capacity: int = 65_536  # samples held on the device
-    shift: float = 2.0  # of the training times
-    text_dropout: float = 0.1
-    clean_share: float = 0.15  # samples that keep some latent frames clean
-    refresh_every: int = 20  # steps between looks for new shards
-    start_samples: int = 32  # samples to wait for before the first step
-    compile: bool = False
+    Raises InputError where a row wants approved clips and there is no folder of them.
+    """
+
+    folders: tuple[Path, ...]  # as `kinema encode` writes them
+    stages: tuple[Stage, ...] | StageName  # rows, or the name of a table
+    reviewed: tuple[Path, ...] = ()  # folders of the clips that people have approved
+    compute: float | None = None  # C: the most that B·L^exponent may be, beside a row's limit of tokens
+    exponent: float = 1.0  # as `kinema train --plan --calibrate` measures it
+    sample: bool = True  # draw latents from the posterior; False reads only its mean
+    workers: int = 2  # threads that read
+    follow: float = 0.0  # above 0: folders are still being written; wait so many seconds for the first clips, take in more as they come
+    start_samples: int = 32  # clips to wait for, where folders are followed
+    compile: bool = False  # the model sees texts padded to one length, so that a size is compiled once
+
+    def __post_init__(self):
+        if any(row.reviewed for row in self.rows) and not self.reviewed:
+            raise InputError("a stage trains on approved clips: name their folders in task.reviewed, or leave that row out")
+
+    @property
+    def rows(self) -> tuple[Stage, ...]:
+        return STAGES[self.stages] if isinstance(self.stages, str) else self.stages
+
+    def loader(self, row: Stage) -> LoaderConfig:
+        """What one row reads."""
+        same = {name: getattr(self, name) for name in ("compute", "exponent", "sample", "workers", "follow", "start_samples")}
+        of_row = {name: getattr(row, name) for name in ("tokens", "image_share", "sides", "frames")}
+        return LoaderConfig(folders=self.reviewed if row.reviewed else self.folders, **same, **of_row)
+
+    @property
+    def text_len(self) -> int:
+        """Longest text in the folders, tokens."""
+        return MadeBy.read(self.folders[0]).text_len
+
+
+class Batches:
+    """Batches of the row that a run is in; where it is belongs to the checkpoint.
+
+    Raises InputError where folders do not fit the rows.
+    """
+
+    def __init__(self, task: VideoTask, device: torch.device | str, seed: int, rank: int = 0, ranks: int = 1):
+        self.task, self.device, self.seed, self.rank, self.ranks = task, torch.device(device), seed, rank, ranks
+        self.place, self.loader = 0, self.open(0)
+        self.null = self.loader.null
+        self.text_len = task.text_len if task.compile else 0
+
+    @property
+    def row(self) -> Stage:
+        return self.task.rows[self.place]
+
+    def enter(self, place: int) -> None:
+        """Go to the row of this number, at its beginning."""
+        self.loader.close()
+        self.place, self.loader = place, self.open(place)
+
+    def open(self, place: int) -> Loader:
+        return Loader(self.task.loader(self.task.rows[place]), hashed(self.seed, place), self.rank, self.ranks, self.device)
+
+    def next(self) -> tuple[Batch, Draws]:
+        """A batch on the device, and what chance decides for it; texts are padded to one length where the model is compiled."""
+        key, batch = hashed(self.seed, self.place, self.loader.consumed), self.loader.next()
+        first = batch.total * self.rank // self.ranks
+        flow = FlowConfig(
+            shift=self.row.shift, shift_tokens=self.row.largest.tokens, text_dropout=self.row.text_dropout, given_share=self.row.given_share
+        )
+        draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, first, key, flow, self.device)
+        return (padded(batch, self.text_len) if self.text_len else batch), draws
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place, "loader": self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.enter(state["place"])
+        self.loader.load_state_dict(state["loader"])
+
+
+def padded(batch: Batch, length: int) -> Batch:
+    """With texts of one length, whose mask tells what is real."""
+    missing = length - batch.text.shape[1]
+    mask = batch.text.new_ones(batch.text.shape[:2], dtype=torch.bool) if batch.text_mask is None else batch.text_mask
+    return replace(batch, text=F.pad(batch.text, (0, 0, 0, missing)), text_mask=F.pad(mask, (0, missing)))
 
 
 class VideoTraining(Task):
@@ -44,95 +116,57 @@ class VideoTraining(Task):
 
     model: DiT
 
-    def __init__(self, model: DiT, task: VideoTask, device: str):
-        self.model, self.task, self.device = model.to(device), task, device
-        self.latents = f"latents_{task.scale}"
-        self.pool = Pool(task.latents, task.capacity, device, (self.latents, "text", "text_lengths", "pooled"))
-        self.null: dict[str, Tensor] = {}
-        self.forward = torch.compile(model) if task.compile else model
-
-    def wait_for_data(self) -> None:
-        """Wait for the first samples, where a renderer or an encoder is still at work; the empty prompt came before them."""
-        self.pool.wait(min(self.task.start_samples, self.task.capacity))
-        self.null = read_shard(self.task.latents / "null" / "null.safetensors", device=self.device)[0]
+    def __init__(self, model: DiT, batches: Batches, walk: Walk, sampler: Sampler | None = None):
+        """Raises InputError where the model wants what this training does not give."""
+        if model.config.guidance or model.config.image_condition == "latent_concat":
+            raise InputError(
+                "model.guidance and latent_concat cannot be trained from clips: train without a guidance scale and distil it "
+                "afterwards (kinema distill); an image is given as clean latent frames (given_share)"
+            )
+        self.model, self.batches, self.walk, self.sampler = model, batches, walk, sampler
+        self.last = Work()
 
     def refresh(self, step: int, progress: float = 0.0) -> None:
-        if step % self.task.refresh_every == 0 and self.pool.refresh(limit=None if step == 0 else 8) + (step == 0):
-            self.by_length = TextLengths.of(self.pool.tensors["text_lengths"][: len(self.pool)])
+        """Go on to the next row when its time has come."""
+        place, _ = self.walk.place(progress)
+        if place != self.batches.place:
+            self.batches.enter(place)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        data, text, mask, pooled = self.draw(generator)
-        noise = torch.randn(data.shape, device=self.device, generator=generator)
-        sigma = training_sigmas(len(data), self.task.shift, generator)
-        clean = clean_frames(len(data), data.shape[2], self.task.clean_share, generator)
-        noisy = torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma))
-        with torch.autocast(data.device.type, torch.bfloat16):
-            velocity = self.forward(noisy, 1000 * sigma, text, mask, pooled, given=clean)
-        error = (velocity.float() - velocity_target(data, noise)).square().mean((1, 3, 4))
-        each = (error * ~clean).sum(1) / (~clean).sum(1)
-        return each.mean(), by_sigma(each, sigma)
+        batch, draws = self.batches.next()
+        text, mask, pooled = drop_text(batch.text, batch.text_mask, batch.pooled, self.batches.null, draws.dropped)
+        each = flow_loss(self.model, batch.latents, text, mask, pooled, draws)
+        self.last = self.work_of(batch.bucket, len(each), text.shape[1])
+        mean = each.sum() * self.batches.ranks / batch.total  # the mean over ranks is the mean over samples, however they were cut
+        stage = torch.tensor(float(self.batches.place))
+        return mean, {**by_sigma(each, draws.sigma), "stage": stage}
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Latents [B C t h w], text states [B L d], their mask or None, pooled vectors [B p].
+    def work(self) -> Work:
+        return self.last
 
-        A compiled model sees texts padded to one length, and their mask; otherwise all texts of a batch have the same number
-        of tokens, so that none is padding. A dropped text is the empty prompt's state, as often as the others have tokens.
-        """
-        tensors = self.pool.tensors
-        rows, texts, length = self.by_length.draw(self.task.batch, generator, same=not self.task.compile)
-        length = length or tensors["text"].shape[2]
-        dropped = torch.rand(self.task.batch, device=self.device, generator=generator) < self.task.text_dropout
-        text = torch.where(dropped[:, None, None], self.null["text"][:, :1], tensors["text"][rows, texts, :length])
-        pooled = torch.where(dropped[:, None], self.null["pooled"], tensors["pooled"][rows, texts])
-        real = torch.arange(length, device=self.device) < tensors["text_lengths"][rows, texts, None]
-        return tensors[self.latents][rows].float(), text, real if self.task.compile else None, pooled
+    def work_of(self, bucket: Bucket, samples: int, text: int) -> Work:
+        flops = training_flops(self.model.config, samples, bucket.tokens, text)
+        return Work(samples=samples, tokens=samples * bucket.tokens, flops=flops, size=str(bucket))
+
+    def sample(self, weights: dict[str, Tensor], step: int) -> None:
+        if self.sampler:
+            self.sampler.sample(weights, step)
 
     def export(self, weights: dict[str, Tensor], folder: Path) -> None:
-        """Write the averaged weights: dit.safetensors in bfloat16."""
-        from safetensors.torch import save_file
+        """Write the averaged weights in bfloat16: a whole model's folder where the recipe names a VAE, dit.safetensors otherwise."""
+        if self.sampler:
+            self.sampler.write_model(weights, folder)
+        else:
+            save_weights(weights, folder / "dit.safetensors")
 
-        partial = folder / "dit.part"
-        save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, partial)
-        partial.replace(folder / "dit.safetensors")
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
 
-
-class TextLengths:
-    """Which texts of a pool have how many tokens."""
-
-    def __init__(self, order: Int[Tensor, "n"], starts: list[int], texts: int):
-        self.order, self.starts, self.texts = order, starts, texts
-
-    @classmethod
-    def of(cls, lengths: Int[Tensor, "n k"]) -> "TextLengths":
-        """lengths: tokens of each of the k texts of n samples."""
-        order = lengths.flatten().argsort(stable=True)
-        starts = torch.bincount(lengths.flatten()).cumsum(0).tolist()
-        return cls(order, [0, *starts], lengths.shape[1])
-
-    def draw(self, batch: int, generator: torch.Generator, same: bool) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"], int]:
-        """Rows and texts: of one length, which comes up as often as it has texts, and that length; or of any, and 0."""
-        device, low, high, length = self.order.device, 0, len(self.order), 0
-        if same:
-            length = bisect_right(self.starts, int(torch.randint(high, (), generator=generator, device=device))) - 1
-            low, high = self.starts[length], self.starts[length + 1]
-        chosen = self.order[torch.randint(low, high, (batch,), generator=generator, device=device)]
-        return chosen // self.texts, chosen % self.texts, length
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
 
 
-def clean_frames(batch: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "B t"]:
-    """Which latent frames a sample is given: none for most; else the first, the last, both, or the first half, equally often."""
-    device = generator.device
-    index = torch.arange(frames, device=device)
-    first, last = index == 0, (index == frames - 1) & (index > 0)
-    patterns = torch.stack([first, last, first | last, index < max(frames // 2, 1)])
-    if frames == 1:
-        return torch.zeros(batch, 1, dtype=torch.bool, device=device)
-    pick = torch.randint(len(patterns), (batch,), device=device, generator=generator)
-    given = torch.rand(batch, device=device, generator=generator) < share
-    return patterns[pick] & given[:, None]
-
-
-def by_sigma(loss: Float[Tensor, "B"], sigma: Float[Tensor, "B"]) -> dict[str, Tensor]:
-    """The mean loss in each quarter of the noise range; NaN where a batch has no sample in it."""
-    place = (sigma * SIGMA_BINS).long().clamp(max=SIGMA_BINS - 1)
-    return {f"loss_{bin}": torch.where(place == bin, loss.detach(), torch.nan).nanmean() for bin in range(SIGMA_BINS)}
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """In bfloat16, atomically."""
+    with whole_file(path) as draft:
+        save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, draft)
