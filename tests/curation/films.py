@@ -4,11 +4,12 @@ A module of its own: worker processes import it by name.
 """
 
 import ctypes
+import json
 import os
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,10 +19,12 @@ import numpy as np
 
 from kinema.curation.cut import Cut
 from kinema.curation.exact import frames_of
-from kinema.curation.funnel import Funnel
+from kinema.curation.funnel import Funnel, Work, run
 from kinema.curation.operator import Device, Item, Level, Measurement, Metric, Rejection, Rows, Span, Table, Values, Vector
 from kinema.curation.probe import Probe
-from kinema.curation.recipe import Effort, Recipe
+from kinema.curation.recipe import Effort, Recipe, Thresholds
+from kinema.curation.scan import scan
+from kinema.curation.tiers import Ladder
 
 HEIGHT, WIDTH, FPS = 48, 64, 12
 
@@ -138,7 +141,7 @@ class Mischief(Fixed):
 
     name: ClassVar[str] = "mischief"
     over: ClassVar[Level] = "source"
-    deadline_s: float = 1.0
+    deadline_s: float = 2.0
 
     def run(self, item: Item, values: Values) -> Rows:
         match item.path.stem:
@@ -179,7 +182,7 @@ class Luma(Fixed):
 
     name: ClassVar[str] = "luma"
     gives: ClassVar[tuple[Metric, ...]] = (
-        Metric("luma", "0 to 255", "at least"),
+        Metric("brightness", "0 to 255", "at least"),
         Metric("clip_height"),
         Metric("clip_width"),
         Metric("clip_frames"),
@@ -191,7 +194,7 @@ class Luma(Fixed):
         time.sleep(self.nap_s)
         frames = np.stack([frame.to_ndarray(format="gray") for frame in frames_of(item)])
         count, height, width = frames.shape
-        found = {"luma": frames.mean() * self.scale, "clip_height": height, "clip_width": width, "clip_frames": count}
+        found = {"brightness": frames.mean() * self.scale, "clip_height": height, "clip_width": width, "clip_frames": count}
         return [Vector("look", tuple(frames.mean((0, 1))[:4].tolist())), *(Measurement(k, float(v)) for k, v in found.items())]
 
 
@@ -201,15 +204,15 @@ class Trim(Fixed):
 
     name: ClassVar[str] = "trim"
     needs: ClassVar[tuple[str, ...]] = ("luma",)
-    gives: ClassVar[tuple[Metric, ...]] = (Metric("left", "share", "at least"),)
+    gives: ClassVar[tuple[Metric, ...]] = (Metric("kept_area", "share", "at least"),)
     rows: int = 8
 
     def run(self, item: Item, values: Values) -> Rows:
         if item.start % 16:
-            return [Measurement("left", 1.0)]
+            return [Measurement("kept_area", 1.0)]
         height, width = int(values["clip_height"] or 0), int(values["clip_width"] or 0)
         crop = (self.rows, 0, height - self.rows, width)
-        return [Measurement("left", 1 - self.rows / height), Span(item.start, item.end, item.start_s, item.end_s, crop)]
+        return [Measurement("kept_area", 1 - self.rows / height), Span(item.start, item.end, item.start_s, item.end_s, crop)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +224,7 @@ class Ranks(Fixed):
     gives: ClassVar[tuple[Metric, ...]] = (Metric("rank"),)
 
     def run_set(self, table: Table) -> dict[str, Rows]:
-        order = np.argsort(np.array(table.column("luma"), float), kind="stable")
+        order = np.argsort(np.array(table.column("brightness"), float), kind="stable")
         return {table.items[index].key: [Measurement("rank", rank / len(order))] for rank, index in enumerate(order.tolist())}
 
 
@@ -237,20 +240,38 @@ class Caption(Fixed):
     def run_batch(self, items: list[Item], values: list[Values]) -> list[Rows]:
         if len(items) > 1 and any(item.start == 16 for item in items):
             ctypes.string_at(0)
-        return [[Measurement("caption", f"luma {each['luma']:.1f}")] for each in values]
+        return [[Measurement("caption", f"luma {each['brightness']:.1f}")] for each in values]
 
     def run(self, item: Item, values: Values) -> Rows:
         raise AssertionError("an operator with a batch is asked by the batch")
 
 
+NONE = Thresholds(**{each.name: Ladder() for each in fields(Thresholds)})
+RISING = replace(NONE, brightness=Ladder(at_least=(80.0, 110.0, 120.0, 140.0, 150.0)), kept_area=Ladder(at_least=(0.6, 0.6, 0.6, 0.6, 0.9)))
+
+
 def funnel(*changes: Any, memory_mb: int = 2048) -> Funnel:
-    """A small funnel; operators in `changes` take the place of those of their name, or come before the cut."""
-    operators: dict[str, Any] = {op.name: op for op in (Probe(), Stretches(), Cut(), Luma(), Trim())}
+    """A small funnel; operators in `changes` take the place of those of their name, or are added."""
+    operators: dict[str, Any] = {op.name: op for op in (Probe(), Stretches(), Cut(), Luma(), Trim(), Ranks())}
     for change in changes:
         operators[change.name] = change
     ordered = sorted(operators.values(), key=lambda op: (op.name != "mischief", ("source", "clip", "kept", "set").index(op.over)))
     return Funnel(
-        Recipe(engine=Effort(memory_mb=memory_mb)),
+        Recipe(thresholds=RISING, engine=Effort(memory_mb=memory_mb)),
         tuple(op for op in ordered if op.over != "set"),
         tuple(op for op in ordered if op.over == "set"),
     )
+
+
+def go(raw: Path, out: Path, work: Work = Work(workers=1), *changes: Any) -> dict[str, Any]:
+    """Curate; returns the summary."""
+    run(funnel(*changes), scan(raw, work.shard), out, work, lambda *_: None)
+    return json.loads((out / "summary.json").read_text()) if work.shard == (0, 1) else {}
+
+
+def library(folder: Path, films: int = 6) -> Path:
+    """A folder of good films, in two subfolders."""
+    for seed in range(films):
+        (folder / f"part{seed % 2}").mkdir(parents=True, exist_ok=True)
+        write_film(folder / f"part{seed % 2}" / f"film{seed}.mp4", 40, seed)
+    return folder

@@ -37,7 +37,7 @@ def sheet_style(pictures: Mapping[str, str]) -> str:
     return "\n".join(f'figure .{style}{{background-image:url("data:image/jpeg;base64,{data}")}}' for style, data in pictures.items())
 
 
-def bars(rows: Sequence[tuple[str, float, str, str]]) -> str:
+def bars(rows: Sequence[tuple[str, int | float, str, str]]) -> str:
     """Name, length, label, and a note below; lengths are relative to the longest."""
     longest = max((length for _, length, _, _ in rows), default=0) or 1
     return "".join(

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kinema.curation.ledger import Failure, Ledger, Task
 from kinema.curation.operator import Device, Item, ItemError, Operator, Rejection, Rows, Span, Value, Values, Vector
 
 MINUTE = 60.0
+START_S = 300.0  # a worker's start, and the import of an operator that is new to it, do not count against the operator's deadline
 Progress = Callable[[str, int, int], None]
 
 
@@ -31,16 +32,19 @@ class WorkerDied(Exception):  # noqa: N818  # an event, not an error of ours
     """The worker's process is gone; the text says how."""
 
 
+@runtime_checkable
 class Worker(Protocol):
     """One process or actor; one call at a time."""
 
     device: Device
+    knows: set[type]  # operators it has run before
 
     def send(self, op: Operator, items: Sequence[Item], values: Sequence[Values]) -> None: ...
-    def receive(self) -> Answer: ...  # raises WorkerDied
+    def receive(self) -> Answer | None: ...  # None: the operator is new to it, is imported, and begins now. Raises WorkerDied
     def kill(self) -> str: ...  # what it last said on standard error
 
 
+@runtime_checkable
 class Crew(Protocol):
     """Where workers come from."""
 
@@ -138,6 +142,7 @@ class Job:
             place(self)
 
 
+@runtime_checkable
 class Plan(Protocol):
     """What a job's results mean."""
 
@@ -229,8 +234,7 @@ class Engine:
         op, version = step_of(jobs[0]).op, step_of(jobs[0]).version
         for job in jobs:
             self.ledger.begin(job.item.key, op.name, version)
-        seconds = sum(op.deadline_s * max(1.0, -(-length(job) // MINUTE)) for job in jobs)
-        self.busy[worker] = (jobs, time.monotonic() + seconds)
+        self.busy[worker] = (jobs, time.monotonic() + (allowed(jobs) if type(op) in worker.knows else START_S))
         with suppress(OSError):  # it died while idle: `receive` will say so
             worker.send(op, [job.item for job in jobs], [job.values for job in jobs])
 
@@ -238,6 +242,10 @@ class Engine:
         jobs, _ = self.busy.pop(worker)
         try:
             answer = worker.receive()
+            if answer is None:
+                worker.knows.add(type(step_of(jobs[0]).op))
+                self.busy[worker] = (jobs, time.monotonic() + allowed(jobs))
+                return
         except WorkerDied as death:
             worker.kill()
             self.blame(jobs, Failure("worker_crash", str(death)))
@@ -289,6 +297,11 @@ def step_of(job: Job) -> Step:
     step = job.step()
     assert step is not None, f"{job.item.key} has nothing left to do"
     return step
+
+
+def allowed(jobs: Sequence[Job]) -> float:
+    """Seconds until the deadline."""
+    return sum(step_of(job).op.deadline_s * max(1.0, -(-length(job) // MINUTE)) for job in jobs)
 
 
 def length(job: Job) -> float:

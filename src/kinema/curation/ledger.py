@@ -75,6 +75,7 @@ class Ledger:
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                self.lock.close()
                 raise InputError(f"{folder}: another run is writing here: wait for it, or choose another --out") from error
         elif not self.path.exists():
             raise InputError(f"{folder} holds no {NAME}: it is no dataset that `kinema curate` wrote")

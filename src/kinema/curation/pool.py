@@ -58,7 +58,7 @@ class Process:
     """A worker process and the pipe to it."""
 
     def __init__(self, context: Any, device: Device, memory_mb: int):
-        self.device = device
+        self.device, self.knows = device, set[type]()
         self.log = tempfile.NamedTemporaryFile(prefix="kinema-worker-", suffix=".log")  # noqa: SIM115  # lives as long as the worker
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, self.log.name, memory_mb), daemon=True)
@@ -68,7 +68,7 @@ class Process:
     def send(self, op: Operator, items: Sequence[Item], values: Sequence[Values]) -> None:
         self.pipe.send((op, items, values))
 
-    def receive(self) -> Answer:
+    def receive(self) -> Answer | None:
         try:
             return self.pipe.recv()
         except (EOFError, OSError) as error:
@@ -107,13 +107,17 @@ def environment(changes: dict[str, str]) -> Iterator[None]:
 
 
 def serve(pipe: Any, log: str, memory_mb: int) -> None:
-    """A worker's life: one answer to each task, until the other end closes."""
+    """A worker's life: one answer to each task, until the other end closes; before it, None where the operator is new to it."""
     settle_in(log, memory_mb)
+    known: set[type] = set()
     while True:
         try:
             op, items, values = pipe.recv()
         except EOFError:
             return
+        if type(op) not in known:
+            known.add(type(op))
+            pipe.send(None)
         os.ftruncate(sys.stderr.fileno(), 0)  # only the last task's words matter
         pipe.send(perform(op, items, values))
 

@@ -25,6 +25,9 @@ def serving(op: Operator, items: Sequence[Item], values: Sequence[Values]) -> An
 class Desk:
     """What an actor runs."""
 
+    def meet(self, op: Operator) -> None:
+        """Done once the operator is imported."""
+
     def perform(self, op: Operator, items: Sequence[Item], values: Sequence[Values]) -> Answer:
         return serving(op, items, values)
 
@@ -56,7 +59,7 @@ class RayCrew:
         return self.workers if device == "cpu" else self.cuda_workers
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> Sequence[Worker]:
-        by_call = {worker.call: worker for worker in workers if isinstance(worker, Actor)}
+        by_call = {worker.calls[0]: worker for worker in workers if isinstance(worker, Actor)}
         ready, _ = self.ray.wait(list(by_call), num_returns=1, timeout=seconds)
         return [by_call[call] for call in ready]
 
@@ -68,15 +71,16 @@ class Actor:
     """A worker that Ray holds."""
 
     def __init__(self, ray: Any, actor: Any, device: Device):
-        self.ray, self.actor, self.device = ray, actor, device
-        self.call: Any = None
+        self.ray, self.actor, self.device, self.knows = ray, actor, device, set[type]()
+        self.calls: list[Any] = []
 
     def send(self, op: Operator, items: Sequence[Item], values: Sequence[Values]) -> None:
-        self.call = self.actor.perform.remote(op, list(items), list(values))
+        self.calls = [] if type(op) in self.knows else [self.actor.meet.remote(op)]
+        self.calls.append(self.actor.perform.remote(op, list(items), list(values)))
 
-    def receive(self) -> Answer:
+    def receive(self) -> Answer | None:
         try:
-            return self.ray.get(self.call)
+            return self.ray.get(self.calls.pop(0))
         except self.ray.exceptions.RayError as error:
             raise WorkerDied(" ".join(str(error).split())[:600]) from error
 

@@ -72,12 +72,12 @@ class Thresholds:
     plainly bad to what is plainly good.
     """
 
-    short_side: Ladder = Ladder(at_least=(256, 360, 540, 720, 720))
-    seconds: Ladder = Ladder(at_least=(1, 1, 1.5, 2, 2))
-    fps: Ladder = Ladder(at_least=(9.5, 12, 15, 20, 23))
+    short_side: Ladder = Ladder(at_least=(256.0, 360.0, 540.0, 720.0, 720.0))
+    seconds: Ladder = Ladder(at_least=(1.0, 1.0, 1.5, 2.0, 2.0))
+    fps: Ladder = Ladder(at_least=(9.5, 12.0, 15.0, 20.0, 23.0))
     aspect: Ladder = all_tiers(0.42, 2.4)
-    brightness: Ladder = Ladder(at_least=(16, 18, 20, 20, 24), at_most=(230, 220, 210, 200, 180))
-    contrast: Ladder = Ladder(at_least=(8, 12, 16, 20, 24))
+    brightness: Ladder = Ladder(at_least=(16.0, 18.0, 20.0, 20.0, 24.0), at_most=(230.0, 220.0, 210.0, 200.0, 180.0))
+    contrast: Ladder = Ladder(at_least=(8.0, 12.0, 16.0, 20.0, 24.0))
     border_area: Ladder = all_tiers(most=0.01)
     kept_area: Ladder = all_tiers(0.6)
     blur: Ladder = Ladder(at_most=(3.0, 2.6, 2.2, 1.9, 1.6))
@@ -86,7 +86,7 @@ class Thresholds:
     frozen: Ladder = Ladder(at_most=(0.5, 0.4, 0.3, 0.2, 0.1))
     text_area: Ladder = Ladder(at_most=(0.05, 0.03, 0.02, 0.01, 0.01))
     watermark: Ladder = Ladder(at_most=(0.5, 0.5, 0.4, 0.3, 0.3))
-    brisque: Ladder = Ladder(at_most=(70, 60, 55, 50, 45))
+    brisque: Ladder = Ladder(at_most=(70.0, 60.0, 55.0, 50.0, 45.0))
     colour_contrast: Ladder = Ladder(at_least=(0.02, 0.03, 0.05, 0.07, 0.1))
     nsfw: Ladder = Ladder(at_most=(0.5, 0.5, 0.3, 0.3, 0.2))
 

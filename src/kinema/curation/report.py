@@ -55,7 +55,7 @@ def write_report(
     return out / REPORT
 
 
-def hours(seconds: float) -> str:
+def hours(seconds: int | float) -> str:
     return f"{seconds / HOUR:.2f} h" if seconds >= HOUR else f"{seconds / 60:.1f} min"
 
 
@@ -183,7 +183,7 @@ def clusters_part(clips: Sequence[Record], tiers: Sequence[Record]) -> str:
     return note + bars([(f"concept {name}", *rest) for name, *rest in rows])  # type: ignore[misc]
 
 
-def gini(sizes: Sequence[float]) -> float:
+def gini(sizes: Sequence[int | float]) -> float:
     """0 where all are equal, towards 1 where one has everything."""
     ordered = np.sort(np.array(sizes, float))
     if not ordered.sum():

@@ -81,7 +81,7 @@ def summarise(sources: Sequence[Record], clips: Sequence[Record], tiers: Sequenc
     of_sources = Counter(as_state.get(source["state"], source["state"]) for source in sources)
     of_clips = Counter(tier["state"] for tier in tiers)
     reached = [sum(tier["tier"] > level for tier in tiers) for level in range(len(TIER_NAMES))]
-    seconds = [sum(tier["seconds"] for tier in tiers if tier["tier"] > level) for level in range(len(TIER_NAMES))]
+    seconds = [float(sum(tier["seconds"] for tier in tiers if tier["tier"] > level)) for level in range(len(TIER_NAMES))]
     return {
         "schema": SCHEMA,
         "hash": digest,
@@ -96,7 +96,7 @@ def summarise(sources: Sequence[Record], clips: Sequence[Record], tiers: Sequenc
 
 
 def total(records: Sequence[Record]) -> float:
-    return round(sum(record["seconds"] or 0.0 for record in records), 3)
+    return round(float(sum(record["seconds"] or 0.0 for record in records)), 3)
 
 
 def tally(records: Sequence[Record]) -> Mapping[str, int]:
