@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kinema.data.shards import follow, read_shard
 from kinema.errors import InputError
-from kinema.media.frames import fill, from_uint8
+from kinema.media.frames import from_uint8, resize
 from kinema.media.image import read_image
 from kinema.media.video import VideoInfo, opened, probe
 
@@ -30,6 +30,17 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PATH_KEYS = ("file_name", "file", "path", "video", "image")
 TEXT_KEYS = ("texts", "caption", "text", "prompt", "dense", "short")
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of a clip to read, and at which size."""
+
+    start: int  # frame
+    frames: int  # T
+    stride: int  # frames from one to the next
+    size: tuple[int, int]  # H and W: the clip is resized until it covers them
+    crop: tuple[float, float] = (0.5, 0.5)  # where to cut what stands over: 0 keeps top and left, 1 bottom and right
 
 
 @runtime_checkable
@@ -51,16 +62,20 @@ class Clip(Protocol):
     def probe(self) -> VideoInfo:
         """Its size. Raises InputError where it cannot be read."""
 
-    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
-        """Every stride-th frame from `start` on, resized and cropped to height and width; values in [-1, 1].
-
-        Raises InputError where it cannot be read, or ends too early.
-        """
+    def read(self, view: View) -> Float[Tensor, "3 T H W"]:
+        """Part of it; values in [-1, 1]. Raises InputError where it cannot be read, or ends too early."""
 
 
-def fitted(frame: UInt8[Tensor, "h w 3"], size: tuple[int, int]) -> Float[Tensor, "3 H W"]:
+def fitted(frame: UInt8[Tensor, "h w 3"], view: View) -> Float[Tensor, "3 H W"]:
+    """One frame at the view's size: its aspect stays, what stands over is cut off."""
+    (height, width), (down, right) = view.size, view.crop
     pixels = rearrange(from_uint8(frame[None]), "C T H W -> T C H W")
-    return (pixels if tuple(frame.shape[:2]) == size else fill(pixels, *size).clamp(-1, 1))[0]
+    scale = max(height / frame.shape[0], width / frame.shape[1])
+    tall, wide = max(round(frame.shape[0] * scale), height), max(round(frame.shape[1] * scale), width)
+    if (tall, wide) != tuple(frame.shape[:2]):
+        pixels = resize(pixels, tall, wide).clamp(-1, 1)
+    top, left = round(down * (tall - height)), round(right * (wide - width))
+    return pixels[0, :, top : top + height, left : left + width]
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,12 @@ class VideoFile:
     def probe(self) -> VideoInfo:
         return probe(self.path)
 
-    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
+    def read(self, view: View) -> Float[Tensor, "3 T H W"]:
         with opened(self.path) as container:
-            wanted = islice(container.decode(video=0), start, start + (frames - 1) * stride + 1, stride)
-            found = [fitted(torch.from_numpy(frame.to_ndarray(format="rgb24")), size) for frame in wanted]
-        if len(found) < frames:
-            raise InputError(f"{self.path} ends early: {len(found)} of {frames} frames from {start} on could be decoded")
+            wanted = islice(container.decode(video=0), view.start, view.start + (view.frames - 1) * view.stride + 1, view.stride)
+            found = [fitted(torch.from_numpy(frame.to_ndarray(format="rgb24")), view) for frame in wanted]
+        if len(found) < view.frames:
+            raise InputError(f"{self.path} ends early: {len(found)} of {view.frames} frames from {view.start} on could be decoded")
         return torch.stack(found, 1)
 
 
@@ -97,8 +112,8 @@ class PictureFile:
         height, width, _ = read_image(self.path).shape
         return VideoInfo(1, height, width, 1.0, self.path.suffix[1:])
 
-    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
-        return fitted(read_image(self.path), size)[:, None]
+    def read(self, view: View) -> Float[Tensor, "3 T H W"]:
+        return fitted(read_image(self.path), view)[:, None]
 
 
 @dataclass(frozen=True)
@@ -115,9 +130,9 @@ class RenderedClip:
         frames, _, height, width = self.frames.shape
         return VideoInfo(frames, height, width, self.fps, "raw")
 
-    def read(self, start: int, frames: int, stride: int, size: tuple[int, int]) -> Float[Tensor, "3 T H W"]:
-        chosen = self.frames[start : start + (frames - 1) * stride + 1 : stride]
-        return torch.stack([fitted(rearrange(frame, "C H W -> H W C"), size) for frame in chosen], 1)
+    def read(self, view: View) -> Float[Tensor, "3 T H W"]:
+        chosen = self.frames[view.start : view.start + (view.frames - 1) * view.stride + 1 : view.stride]
+        return torch.stack([fitted(rearrange(frame, "C H W -> H W C"), view) for frame in chosen], 1)
 
 
 def rendered_clips(path: Path) -> list[Clip]:
@@ -241,8 +256,11 @@ class Clips:
             yield Group([clip for clip in found if not isinstance(clip, InputError)], failed)
 
     def settled(self, clip: Clip | InputError) -> bool:
+        """Whether it may be judged: a caption or a file that is missing may still come."""
+        if not self.settle:
+            return True
         path = getattr(clip, "path", None)
-        return not self.settle or path is None or not path.exists() or time.time() - path.stat().st_mtime >= self.settle
+        return path is not None and path.exists() and time.time() - path.stat().st_mtime >= self.settle
 
 
 def name_of(clip: Clip | InputError) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.data.buckets import Bucket, assign, bucket_grid, fitting_length
-from kinema.data.clips import Clip, Clips
+from kinema.data.clips import Clip, Clips, View
 from kinema.data.store import MadeBy, Sample, StoreWriter
 from kinema.errors import InputError
 from kinema.media.video import VideoInfo
@@ -65,35 +65,42 @@ class Piece:
         return f"{self.clip.id}@{self.start}/{self.bucket}"
 
     @property
+    def view(self) -> View:
+        return View(self.start, self.bucket.frames, self.stride, (self.bucket.height, self.bucket.width))
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the store keeps about it."""
         size = {"frames": self.info.frames, "height": self.info.height, "width": self.info.width, "fps": self.info.fps / self.stride}
         return {"clip": self.clip.id, "source": self.clip.source, "texts": list(self.clip.texts), "start": self.start, **size}
 
 
+def stride_of(info: VideoInfo, fps: float | None) -> int:
+    """Every how many frames of a clip are used, so that there are about `fps` a second."""
+    return max(1, round(info.fps / fps)) if fps and info.frames > 1 else 1
+
+
+def best_buckets(sides: tuple[int, ...], lengths: tuple[int, ...], frames: int, height: int, width: int) -> list[Bucket]:
+    """The best bucket of each side that is not too large; without sides, the clip's own size cut to what the models take."""
+    lengths = lengths or (fitting_length(frames),)
+    if sides:
+        found = [assign(bucket_grid([side], lengths), frames, height, width) for side in sides]
+    else:
+        whole = [max(side // SIZE_STEP, 1) * SIZE_STEP for side in (height, width)]
+        found = [assign([Bucket(length, *whole) for length in lengths], frames, height, width)]
+    return list(dict.fromkeys(bucket for bucket in found if bucket is not None))
+
+
 def pieces_of(job: EncodeJob, clip: Clip) -> list[Piece]:
     """Raises InputError where the clip cannot be read, or is too small for every bucket."""
     info = clip.probe()
-    stride = max(1, round(info.fps / job.fps)) if job.fps and info.frames > 1 else 1
+    stride = stride_of(info, job.fps)
     frames = -(-info.frames // stride)
-    buckets = [bucket for bucket in buckets_of(job, frames, info.height, info.width) if bucket is not None]
+    buckets = best_buckets(job.sides, job.frames, frames, info.height, info.width)
     if not buckets:
         wanted = f"sides={job.sides}, frames={job.frames}"
         raise InputError(f"{clip.id} has {frames} frames of {info.height}x{info.width} pixels, too small for {wanted}")
-    return [
-        Piece(clip, info, bucket, start * stride, stride)
-        for bucket in dict.fromkeys(buckets)
-        for start in starts(frames, bucket.frames, job.windows)
-    ]
-
-
-def buckets_of(job: EncodeJob, frames: int, height: int, width: int) -> list[Bucket | None]:
-    """The best bucket of each side; without sides, the clip's own size cut to what the models take."""
-    lengths = job.frames or (fitting_length(frames),)
-    if job.sides:
-        return [assign(bucket_grid([side], lengths), frames, height, width) for side in job.sides]
-    whole = [side // SIZE_STEP * SIZE_STEP for side in (height, width)]
-    return [assign([Bucket(length, *whole) for length in lengths], frames, height, width)] if all(whole) else [None]
+    return [Piece(clip, info, bucket, start * stride, stride) for bucket in buckets for start in starts(frames, bucket.frames, job.windows)]
 
 
 def starts(frames: int, length: int, windows: int) -> list[int]:
@@ -188,8 +195,7 @@ class EncodeRun:
                 if piece.id in self.writer.ids:
                     self.report.there += 1
                     continue
-                size = (piece.bucket.height, piece.bucket.width)
-                self.waiting[piece.bucket].append((piece, clip.read(piece.start, piece.bucket.frames, piece.stride, size)))
+                self.waiting[piece.bucket].append((piece, clip.read(piece.view)))
                 if len(self.waiting[piece.bucket]) >= self.job.batch:
                     self.encode(piece.bucket)
         except InputError as error:
@@ -245,4 +251,6 @@ def encode_folder(job: EncodeJob, encoder: Encoder, on_clip: OnClip = lambda don
             if time.monotonic() - heard >= job.follow_seconds:
                 break
             time.sleep(0.5)
+        clips.settle = 0.0  # what was left for later
+        run.sweep(clips)
     return run.report

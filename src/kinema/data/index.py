@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from kinema.data.buckets import Bucket, batch_sizes
 from kinema.data.order import Source, Stream
@@ -117,19 +117,7 @@ def refuse_mixture(stores: list[Store]) -> None:
             raise InputError(f"{stores[0].folder} and {store.folder} were encoded by different models: encode one of them again")
 
 
-def shares_of(streams: list[Stream], image_share: float | None) -> Float[np.ndarray, "s"]:
-    """How often each stream's turn comes: as often as it has batches an epoch, images and videos apart where their share is given."""
-    shares = np.array([stream.epoch_samples / stream.batch for stream in streams])
-    if image_share is not None:
-        images = np.array([stream.bucket.frames == 1 for stream in streams])
-        for kind, mask, share in (("images", images, image_share), ("videos", ~images, 1 - image_share)):
-            if share and not mask.any():
-                raise InputError(f"image_share={image_share}, but there are no {kind}: encode some, or let `frames` cut them from clips")
-            shares[mask] *= share / max(shares[mask].sum(), 1e-12)
-    return shares / shares.sum()
-
-
-def wait_for(config: LoaderConfig) -> "Index":
+def wait_for(config: LoaderConfig) -> Index:
     """The index, once a writer beside us has delivered enough. Raises InputError when nothing comes for `follow` seconds."""
     heard, count = time.monotonic(), 0
     while True:
