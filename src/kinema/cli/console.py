@@ -17,12 +17,19 @@ from kinema.errors import InputError, KinemaError
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 TERMINATED = 143  # 128 + SIGTERM
+PATIENCE = 5.0  # seconds
 LINE_EVERY = 10.0  # seconds between plain progress lines
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
-    """A line about what is going on."""
-    print(text, file=sys.stderr, flush=True)
+    """A line about what is going on; of several ranks the first says it."""
+    if is_first_rank():
+        print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -43,9 +50,12 @@ def guarded(run: Callable[[], int | None], debug: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        say(f"kinema: {describe(error)}")
+        if getattr(error, "speaks", is_first_rank()):  # of ranks that fail together, the first says why
+            if debug:
+                traceback.print_exc()
+            print(f"kinema: {describe(error)}", file=sys.stderr, flush=True)
+        else:
+            time.sleep(PATIENCE)  # torchrun ends all ranks when one exits: let it be the one that has spoken
         return 2 if isinstance(error, InputError) else 1
 
 
@@ -84,7 +94,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self.stage = ""
         self.began = self.shown = 0.0
         self.bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_first_rank():
             self.bar = rich_bar()
             self.task = self.bar.add_task("load", total=None)
 

@@ -9,10 +9,11 @@ Neighbours in rank lie next to each other on the last axis, so that tensor and s
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from kinema.errors import InputError
 
+T = TypeVar("T")
 Method = Literal["ulysses", "ring"]
 AXES = ("data", "shard", "sequence", "tensor")
 TIMEOUT = timedelta(minutes=30)  # a rank may wait as long for another one: a 13B checkpoint takes minutes to read
@@ -45,7 +47,12 @@ class MeshConfig:
 
     @property
     def size(self) -> int:
-        return self.data * self.shard * self.sequence * self.tensor
+        return self.data * self.shard * self.peers
+
+    @property
+    def peers(self) -> int:
+        """Ranks that work on the same sample."""
+        return self.sequence * self.tensor
 
     @classmethod
     def parse(cls, text: str) -> "MeshConfig":
@@ -64,10 +71,11 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class World:
-    """This process among the others; closes its process group when the block that opened it ends.
+    """This process among the others; as a context manager, it ends the process group that it started.
 
     mesh: all four axes. weights: the same ranks as (data, weights, tensor), the axes that weights lie on: sequence shares them too.
-    Both are None for a single process.
+    peers: the ranks that work on the same sample, sequence x tensor. All three are None for a single process.
+    store: where ranks leave word for each other; None where the process group was there before.
     """
 
     config: MeshConfig
@@ -76,6 +84,7 @@ class World:
     device: torch.device
     mesh: DeviceMesh | None = None
     weights: DeviceMesh | None = None
+    peers: dist.ProcessGroup | None = None
     store: dist.Store | None = None
 
     @property
@@ -85,29 +94,45 @@ class World:
 
     @property
     def data_rank(self) -> int:
-        """Which of them this is; ranks of one sequence or tensor group share it."""
-        return self.rank // (self.config.sequence * self.config.tensor)
+        """Which of them this is; peers share it."""
+        return self.rank // self.config.peers
 
     @property
     def leads(self) -> bool:
-        """Whether this rank speaks for those that work on the same sample."""
-        return self.rank % (self.config.sequence * self.config.tensor) == 0
+        """Whether this rank speaks for its peers."""
+        return self.rank % self.config.peers == 0
 
-    def claim_failure(self) -> bool:
-        """Whether this rank is the first that fails: it alone then says why."""
+    def share(self, make: Callable[[], T]) -> T:
+        """What the leader makes, on all its peers, which wait for it."""
+        return made_by(self.data_rank * self.config.peers, make, self.peers) if self.config.peers > 1 else make()
+
+    def agree(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes, on all ranks, which wait for it."""
+        return made_by(0, make, dist.group.WORLD) if self.size > 1 else make()
+
+    def fails_first(self) -> bool:
+        """Whether no other rank has failed before: this one then says why."""
         if self.store is None:
-            return True
+            return self.rank == 0
         try:
             return self.store.compare_set(CLAIM, "", str(self.rank)) == str(self.rank).encode()
-        except RuntimeError:  # the store went with the rank that kept it, which has spoken
+        except RuntimeError:  # the store went with the process that kept it, which has spoken
             return False
 
     def __enter__(self) -> "World":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.mesh is not None and dist.is_initialized():
+        if isinstance(error, Exception):
+            error.speaks = self.fails_first()  # type: ignore[attr-defined]  # the command line tells of one failure, not of all that follow
+        elif error is None and self.store is not None:
             dist.destroy_process_group()
+
+
+def made_by(rank: int, make: Callable[[], T], group: dist.ProcessGroup | None) -> T:
+    box: list[Any] = [make() if dist.get_rank() == rank else None]
+    dist.broadcast_object_list(box, rank, group, device=torch.device("cpu"))
+    return box[0]
 
 
 def launched_ranks() -> int:
@@ -115,7 +140,7 @@ def launched_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def open_world(config: MeshConfig, device: str = "auto") -> World:
+def open_world(config: MeshConfig, device: str | torch.device = "auto") -> World:
     """Join the processes that torchrun started, or be a plain single process.
 
     device: auto, cpu, cuda: on CUDA each rank takes the GPU of its local rank.
@@ -133,17 +158,24 @@ def open_world(config: MeshConfig, device: str = "auto") -> World:
         return World(config, 0, 1, place)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # it finds gathering of two axes slow, at length
-    store, rank, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("world", store), rank=rank, world_size=size, timeout=TIMEOUT)
+    store = None if dist.is_initialized() else join_processes(place)
     mesh = init_device_mesh(place.type, tuple(getattr(config, name) for name in AXES), mesh_dim_names=AXES)
     shape = (config.data, config.shard * config.sequence, config.tensor)
     weights = init_device_mesh(place.type, shape, mesh_dim_names=("data", "weights", "tensor"))
-    return World(config, rank, size, place, mesh, weights, store)
+    peers = dist.new_subgroups(config.peers)[0]
+    return World(config, dist.get_rank(), size, place, mesh, weights, peers, store)
 
 
-def local_device(name: str) -> torch.device:
+def join_processes(device: torch.device) -> dist.Store:
+    """Start the process group; returns the store through which it found itself."""
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # it finds gathering of two axes slow, at length
+    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.PrefixStore("world", store), rank=rank, world_size=size, timeout=TIMEOUT)
+    return store
+
+
+def local_device(name: str | torch.device) -> torch.device:
     """Where this rank works.
 
     Raises InputError where the device is absent, or there are more ranks than GPUs.

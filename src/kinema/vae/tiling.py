@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinema.shapes import SPACE_STRIDE, TIME_STRIDE
-from kinema.vae.model import CausalVAE, Posterior, check_pixels
+from kinema.vae.model import CausalVAE, Posterior, VAEConfig, check_pixels
 
 OVERLAP = 0.25  # of a tile, shared with the next
 TIME, HEIGHT, WIDTH = 2, 3, 4  # axes of [B C T H W]
@@ -53,9 +53,14 @@ def encode_tiled(vae: CausalVAE, pixels: Float[Tensor, "B 3 T H W"]) -> Posterio
 
 def decode_tiled(vae: CausalVAE, latents: Float[Tensor, "B z t h w"]) -> Float[Tensor, "B 3 T H W"]:
     """Pixels of latents of any size in the memory of one tile; small latents go through whole."""
-    size, frames = vae.config.tile_size, vae.config.tile_frames
+    return tiled(vae.config, vae.decode, latents)
+
+
+def tiled(config: VAEConfig, decode: Coder, latents: Float[Tensor, "B z t h w"]) -> Float[Tensor, "B 3 T H W"]:
+    """`decode_tiled` with any way to decode a tile; it is called with one tile after another, always in the same order."""
+    size, frames = config.tile_size, config.tile_frames
     space, time = Tiles(size // SPACE_STRIDE, size), Tiles(frames // TIME_STRIDE, frames)
-    return over_time(vae.decode, latents, time, space)
+    return over_time(decode, latents, time, space)
 
 
 def over_time(code: Coder, clip: Tensor, time: Tiles, space: Tiles) -> Tensor:
