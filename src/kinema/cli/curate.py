@@ -82,6 +82,7 @@ def review_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8420, help="default: %(default)s")
     parser.add_argument("--tier", default="review", metavar="NAME", help="clips of this tier are shown; default: %(default)s")
     parser.add_argument("--calibrate", action="store_true", help="no page: print the thresholds that the labels so far suggest")
+    recipe_flags(parser)
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -163,7 +164,7 @@ def run_review(args: argparse.Namespace) -> None:
     if args.calibrate:
         from kinema.curation.labels import calibration_lines
 
-        for line in calibration_lines(args.dataset):
+        for line in calibration_lines(args.dataset, recipe_of(args, args.dataset)):
             print(line)
         return
     from kinema.curation.review import serve

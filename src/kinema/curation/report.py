@@ -25,6 +25,7 @@ THUMB_WIDTH = 160  # pixels
 NEAREST = 6  # clips shown on either side of a threshold
 HOUR, DAY = 3600.0, 86400.0
 SHOWN_CLUSTERS = 60
+LEGEND = f"<p>Lines: thresholds of {', '.join(f'{number} {name}' for number, name in enumerate(TIERS, 1))}. Red: fails; green: passes.</p>"
 
 
 def write_report(
@@ -41,7 +42,7 @@ def write_report(
     shown: dict[str, str] = {}  # file -> style class, of every clip in a sheet
     parts = {
         "The funnel": funnel_part(sources, clips, tiers, decision, inside),
-        "Values and thresholds": "".join(metric_parts(out, inside, decision, shown)),
+        "Values and thresholds": LEGEND + "".join(metric_parts(out, inside, decision, shown)),
         "What is rejected together (256p)": co_rejection(inside, decision),
         "Errors and refusals by reason": reasons_part(sources, clips),
         "Concepts before and after": clusters_part(clips, tiers),
@@ -62,7 +63,7 @@ def hours(seconds: int | float) -> str:
 def funnel_part(
     sources: Sequence[Record], clips: Sequence[Record], tiers: Sequence[Record], decision: Decision, inside: Sequence[Record]
 ) -> str:
-    """A bar a stage; for each tier also how many fail by one value alone, and by any."""
+    """A bar a stage, as long as its hours; for each tier also how many fail by one value alone, and by any."""
     readable = [source for source in sources if source["state"] == "in"]
     rows = [
         ("files", len(sources), sum(source["seconds"] or 0 for source in sources), ""),
@@ -78,7 +79,7 @@ def funnel_part(
         alone = sum(len(misses) == 1 for misses in stopped)
         note = f"{len(stopped)} stop before: {alone} for one reason, {len(stopped) - alone} for several" if stopped else ""
         rows.append((f"tier {name}", len(members), sum(member["seconds"] for member in members), note))
-    return bars([(name, count, f"{count:,} · {hours(seconds)}", note) for name, count, seconds, note in rows])
+    return bars([(name, seconds, f"{count:,} · {hours(seconds)}", note) for name, count, seconds, note in rows])
 
 
 def metric_parts(out: Path, inside: Sequence[Record], decision: Decision, shown: dict[str, str]) -> Iterator[str]:

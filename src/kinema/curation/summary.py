@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.config import to_toml
+from kinema.curation.labels import verdicts
 from kinema.curation.recipe import Recipe
 from kinema.curation.table import MEASUREMENTS, REJECTIONS, SOURCES, TIERS, Record, content_hash, read_table, records_of, write_table
 from kinema.curation.tiers import TIERS as TIER_NAMES
@@ -23,10 +24,11 @@ def settle(out: Path, recipe: Recipe) -> dict[str, Any]:
     sources, columns = records_of(read_table(out / SOURCES)), read_table(out / MEASUREMENTS)
     clips = records_of(columns)
     decision = decide(columns or {"state": []}, recipe.ladders(), recipe.tiers)
-    tiers = [tier_record(*each) for each in zip(clips, decision.reached, decision.misses, strict=True)]
+    said = verdicts(out)
+    tiers = [tier_record(*each, said) for each in zip(clips, decision.reached, decision.misses, strict=True)]
     summary = summarise(sources, clips, tiers, content_hash(sources, clips, tiers))
     write_table(out / TIERS, tiers)
-    write_table(out / REJECTIONS, [*source_reasons(sources), *clip_reasons(clips, decision)])
+    write_table(out / REJECTIONS, [*source_reasons(sources), *clip_reasons(clips, decision, said)])
     for name, text in (("curation.toml", to_toml(recipe)), (SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")):
         with whole_file(out / name) as draft:
             draft.write_text(text, encoding="utf-8")
@@ -36,14 +38,23 @@ def settle(out: Path, recipe: Recipe) -> dict[str, Any]:
     return summary
 
 
-def tier_record(clip: Record, reached: int, misses: Sequence[Any]) -> Record:
+def tier_record(clip: Record, reached: int, misses: Sequence[Any], said: Mapping[str, bool]) -> Record:
     """What became of a clip. Failed: it was not judged, since an operator had no answer for a value that the first tier asks for."""
     state = "kept" if reached else clip["state"]
     if state == "in":
         unmeasured = any(miss.reason == "not_measured" for miss in misses)
         state = "failed" if unmeasured and clip["failures"] != "{}" else "rejected"
     name = TIER_NAMES[reached - 1] if reached else None
-    return {"key": clip["key"], "file": clip["file"], "tier": reached, "name": name, "state": state, "seconds": clip["seconds"]}
+    word = {True: "accepted", False: "refused", None: None}[said.get(clip["key"])]
+    return {
+        "key": clip["key"],
+        "file": clip["file"],
+        "tier": reached,
+        "name": name,
+        "state": state,
+        "seconds": clip["seconds"],
+        "review": word,
+    }
 
 
 def source_reasons(sources: Sequence[Record]) -> list[Record]:
@@ -60,12 +71,14 @@ def reason(over: str, key: str, stage: str, why: str, detail: str, metric: str =
             "threshold": None if threshold is None else float(threshold), "detail": detail}  # fmt: skip
 
 
-def clip_reasons(clips: Sequence[Record], decision: Decision) -> list[Record]:
+def clip_reasons(clips: Sequence[Record], decision: Decision, said: Mapping[str, bool]) -> list[Record]:
     """Every reason of every clip: what an operator said, what failed, and what it misses for the tier above the one it reached."""
     found = []
     for clip, reached, misses in zip(clips, decision.reached, decision.misses, strict=True):
         if clip["state"] in ("rejected", "failed"):
             found.append(reason("clip", clip["key"], clip["stage"], clip["reason"], clip["detail"]))
+        if said.get(clip["key"]) is False:
+            found.append(reason("clip", clip["key"], "review", "review", ""))
         for op, (why, detail) in json.loads(clip["failures"]).items():
             if op != clip["stage"]:
                 found.append(reason("clip", clip["key"], op, why, detail))
@@ -91,6 +104,7 @@ def summarise(sources: Sequence[Record], clips: Sequence[Record], tiers: Sequenc
         "tiers": {
             name: {"clips": count, "seconds": round(length, 3)} for name, count, length in zip(TIER_NAMES, reached, seconds, strict=True)
         },
+        "review": {word: sum(tier["review"] == word for tier in tiers) for word in ("accepted", "refused")},
         "reasons": {"sources": tally(sources), "clips": tally(clips)},
     }
 
