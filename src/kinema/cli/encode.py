@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinema.cli.console import ProgressBar, say, warn
+from kinema.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from kinema.data.encode import EncodeJob, Encoder, Report
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     encoder = load_encoder(args)
     with ProgressBar() as bar:
         report = encode_folder(job, encoder, lambda done, total: bar("encode", done, total))
+    if not (report.written or report.there or report.failed):
+        raise InputError(f"clips={args.clips} holds neither rendered shards nor videos or pictures: see docs/data.md")
     tell(args.out, report)
     return 0 if report.written or report.there else 1
 
@@ -64,7 +67,6 @@ def load_encoder(args: argparse.Namespace) -> "Encoder":
 
     from kinema.config import build
     from kinema.data.encode import Encoder
-    from kinema.errors import WeightsError
     from kinema.pipelines.placement import choose_device
     from kinema.pipelines.store import choose_model
     from kinema.presets import MODELS
@@ -88,14 +90,17 @@ def load_encoder(args: argparse.Namespace) -> "Encoder":
 
 
 def tell(out: Path, report: "Report") -> None:
-    """What was written, on standard output; what was not, by name."""
+    """What was written, on standard output; what was not, by name, and in a file."""
+    path = out / "failed.txt"
+    path.unlink(missing_ok=True)  # an earlier run's
     for bucket, count in sorted(report.written.items()):
         print(f"{out}: {count} clips of {bucket}")
     if report.there:
         say(f"{report.there} clips were encoded before")
     if report.failed:
-        path = out / "failed.txt"
-        path.write_text("\n".join(report.failed) + "\n", encoding="utf-8")
+        from kinema.data.store import write_text
+
+        write_text(path, "\n".join(report.failed) + "\n")
         warn(f"{len(report.failed)} clips could not be encoded, and are listed in {path}:")
         for reason in report.failed[:NAMED]:
             say(f"  {reason}")

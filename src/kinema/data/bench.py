@@ -18,9 +18,11 @@ class Rate:
     samples: float  # a second
     tokens: float  # video tokens a second
     megabytes: float  # a second, of tensors as they are delivered
+    processor_ms: float  # a sample, of all threads together: what a busy machine does not change much
 
     def __str__(self) -> str:
-        return f"{self.samples:,.0f} samples/s, {self.tokens:,.0f} tokens/s, {self.megabytes:,.0f} MB/s"
+        figures = f"{self.samples:,.0f} samples/s, {self.tokens:,.0f} tokens/s, {self.megabytes:,.0f} MB/s"
+        return f"{figures}, {self.processor_ms:.2f} ms of processor a sample"
 
 
 def measure(config: LoaderConfig, seconds: float = 5.0, warm: int = 20) -> Rate:
@@ -28,7 +30,7 @@ def measure(config: LoaderConfig, seconds: float = 5.0, warm: int = 20) -> Rate:
     loader = Loader(config, seed=0)
     for _ in range(warm):
         loader.next()
-    samples, tokens, size, began = 0, 0, 0, time.perf_counter()
+    samples, tokens, size, began, worked = 0, 0, 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
         batch = loader.next()
         samples += len(batch.ids)
@@ -36,7 +38,7 @@ def measure(config: LoaderConfig, seconds: float = 5.0, warm: int = 20) -> Rate:
         size += sum(tensor.nbytes for tensor in batch.tensors().values())
     taken = time.perf_counter() - began
     loader.close()
-    return Rate(samples / taken, tokens / taken, size / taken / 1e6)
+    return Rate(samples / taken, tokens / taken, size / taken / 1e6, (time.process_time() - worked) / samples * 1e3)
 
 
 def main(folder: str, tokens: str = "16384", consumed: str | None = None) -> None:

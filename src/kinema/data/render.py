@@ -38,7 +38,6 @@ class RenderJob:
     first_seed: int = 0
     split: Literal["train", "heldout"] = "train"
     workers: int = 2
-
     ahead: int = 0  # pause while so many shards lie in `out` unread; 0: never (a reader that consumes them sets the pace)
 
     def path(self, part: int, shard: int) -> Path:
