@@ -14,4 +14,4 @@ $KINEMA world build
 $KINEMA world render --out "$OUT/heldout" --clips 48 --first-seed 0 --split heldout --workers 2
 OMP_NUM_THREADS=1 nice -n 10 $KINEMA world render --out "$OUT/clips" --clips "${CLIPS:-24000}" --workers "$WORKERS" &
 trap 'kill $! 2>/dev/null || true' EXIT
-$KINEMA train vae runs/mini_vae.toml "task.clips=$OUT/clips" "task.heldout=$OUT/heldout" "loop.out=$OUT/vae" "$@"
+$KINEMA train runs/mini_vae.toml "task.clips=$OUT/clips" "task.heldout=$OUT/heldout" "loop.out=$OUT/vae" "$@"

@@ -54,6 +54,7 @@ def figures(run):
     return [{name: row[name] for name in ("step", "loss", "grad_norm", "lr", "stage")} for row in rows]
 
 
+@pytest.mark.slow
 def test_three_kills_at_random_change_no_bit(folder):
     whole = start(folder, "whole")
     for step in sorted(random.sample(range(4, STEPS - 4), 3)):

@@ -15,15 +15,17 @@ from kinema.presets import MODELS, t2v_13b, tiny
 from kinema.train.flops import forward_flops, training_flops
 from kinema.train.plan import activation_bytes, parameters, weight_bytes
 from kinema.train.recipe import MemoryConfig, VideoRecipe
-from kinema.train.stages import MINI, PUBLISHED_13B, STAGES, Stage, Walk
+from kinema.train.stages import MINI, PUBLISHED_13B, Stage, Walk
 
 MESH = MeshConfig(data=2, shard=32, sequence=8)  # 512 GPUs of 80 GB
 
 
-@pytest.mark.parametrize("rows", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("rows", [MINI, PUBLISHED_13B], ids=["mini", "published_13b"])
 def test_rows_go_from_pictures_to_long_videos_to_what_is_approved(rows):
     assert rows[0].frames == (1,)
-    assert [max(row.sides) for row in rows[:-1]] != sorted((max(row.sides) for row in rows[:-1]), reverse=True)
+    videos = [max(row.sides) for row in rows if max(row.frames) > 1]
+    assert videos == sorted(videos)
+    assert videos[0] < videos[-1]
     assert len(rows[1].sides) == 2
     assert rows[1].frames == (1,)
     assert all(1 in row.frames for row in rows[:-1])

@@ -1,16 +1,20 @@
 """`kinema train RECIPE`: one command; the recipe says what is trained."""
 
 import argparse
+import importlib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kinema.errors import InputError
 
-if TYPE_CHECKING:
-    from kinema.train.recipe import Recipe
-
-KINDS = ("video", "vae")
+KINDS = {
+    "video": ("kinema.train.recipe", "VideoRecipe", "train_video"),
+    "vae": ("kinema.train.recipe", "VaeRecipe", "train_vae"),
+    "lora": ("kinema.distill.lora", "LoraRecipe", "train_lora"),
+}
+"""What a recipe's `kind` may be: module, class of the recipe, and the function that trains it."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +31,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from kinema.train.recipe import VideoRecipe, train
-
-    recipe = read_recipe(args.recipe, args.changes)
+    recipe, train = read_recipe(args.recipe, args.changes)
     if args.plan or args.dry_run:
-        if not isinstance(recipe, VideoRecipe):
+        if recipe.kind != "video":
             raise InputError(f"--plan and --dry-run are for recipes of kind 'video': {args.recipe} is of kind {recipe.kind!r}")
         return show_plan(recipe, args.calibrate) if args.plan else show_checks(recipe)
     train(recipe)
@@ -39,20 +41,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_recipe(path: Path, changes: list[str]) -> "Recipe":
-    """The recipe in a file, of the kind that it names. Raises InputError where it names none."""
+def read_recipe(path: Path, changes: list[str]) -> tuple[Any, Callable[[Any], Any]]:
+    """The recipe in a file, of the kind that it names, and what trains it. Raises InputError where it names none."""
     from kinema.config import override, read_config
-    from kinema.train.recipe import VaeRecipe, VideoRecipe
 
+    kind = kind_of(path)
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind={kind!r} is not known: begin the file with kind = {' or '.join(map(repr, KINDS))}")
+    module, recipe, train = KINDS[kind]
+    home = importlib.import_module(module)
+    return override(read_config(getattr(home, recipe), path), changes), getattr(home, train)
+
+
+def kind_of(path: Path) -> Any:
     try:
-        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
+        return tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
-    if kind not in KINDS:
-        raise InputError(f"{path}: kind={kind!r} is not known: begin the file with kind = {' or '.join(map(repr, KINDS))}")
-    return override(read_config(VaeRecipe if kind == "vae" else VideoRecipe, path), changes)
 
 
 def show_plan(recipe: Any, calibrate: bool) -> int:

@@ -75,14 +75,6 @@ class VideoRecipe:
         return replace(self, task=replace(self.task, stages=self.task.rows), loop=replace(self.loop, steps=length))
 
 
-Recipe = VaeRecipe | VideoRecipe
-
-
-def train(recipe: Recipe) -> Run:
-    """Train what a recipe says to the end of its schedule; resumes by itself."""
-    return train_vae(recipe) if isinstance(recipe, VaeRecipe) else train_video(recipe)
-
-
 def train_vae(recipe: VaeRecipe) -> Run:
     """Train the VAE of a recipe. Raises InputError where its held-out folder has no clips."""
     refuse_empty(recipe.task.heldout)
@@ -131,7 +123,7 @@ def start_from(model: nn.Module, weights: Path | None) -> None:
 
 
 @contextmanager
-def prepared(mesh: MeshConfig, recipe: Recipe) -> Iterator[World]:
+def prepared(mesh: MeshConfig, recipe: Any) -> Iterator[World]:
     """This process among the others, its random numbers and its number formats set."""
     with open_world(mesh, recipe.device) as world:
         torch.manual_seed(recipe.loop.seed)

@@ -29,7 +29,7 @@ PROMPTS = ("A red fox runs through the snow from left to right.", "A boat on a l
 class SampleConfig:
     """Which videos show how a run is getting on; how often is loop.sample_every.
 
-    Raises InputError where there is no VAE to decode with.
+    Raises InputError where there is no prompt.
     """
 
     vae: Path  # a model's folder (its text encoder is used too), or a finished VAE run, which goes with mini's text encoder
@@ -44,8 +44,6 @@ class SampleConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if not (self.vae / "vae.safetensors").exists():
-            raise InputError(f"sample.vae={self.vae} holds no vae.safetensors: name a model's folder or a finished VAE run")
         if not self.prompts:
             raise InputError("sample.prompts=[] is empty: give one prompt or more")
 
@@ -54,6 +52,9 @@ class SampleConfig:
         return hash_of(load_vae(self.vae / "vae.safetensors", self.vae_config()))
 
     def vae_config(self) -> VAEConfig:
+        """Raises InputError where there is no VAE to decode with."""
+        if not (self.vae / "vae.safetensors").exists():
+            raise InputError(f"sample.vae={self.vae} holds no vae.safetensors: name a model's folder or a finished VAE run")
         if (self.vae / CONFIG_FILE).exists():
             return read_config(ModelConfig, self.vae / CONFIG_FILE).vae
         return build(VAEConfig, json.loads((self.vae / "vae.json").read_text()))
