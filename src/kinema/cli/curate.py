@@ -1,4 +1,4 @@
-"""`kinema curate RAW_DIR --out DATASET`, and what is done with a dataset: `retier`, `review`, `status`, `diff`, `merge`."""
+"""`kinema curate RAW_DIR --out DATASET`, and what is done with a dataset: `retier`, `review`, `status`, `diff`, `merge`, `bench`."""
 
 import argparse
 import os
@@ -83,6 +83,12 @@ def review_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", default="review", metavar="NAME", help="clips of this tier are shown; default: %(default)s")
     parser.add_argument("--calibrate", action="store_true", help="no page: print the thresholds that the labels so far suggest")
     recipe_flags(parser)
+
+
+def bench_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--items", type=int, default=100_000, metavar="N", help="default: %(default)s")
+    parser.add_argument("--ms", type=float, default=10.0, metavar="X", help="what the simulated operator takes for an item; default: 10")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -172,12 +178,22 @@ def run_review(args: argparse.Namespace) -> None:
     serve(args.dataset, args.tier, args.host, args.port, say)
 
 
+def run_bench(args: argparse.Namespace) -> None:
+    from kinema.curation.bench import overhead
+
+    with ProgressBar() as progress:
+        found = overhead(args.items, args.ms / 1000, args.workers, progress)
+    for line in found:
+        print(line)
+
+
 ACTIONS: dict[str, tuple[str, Any, Any]] = {
     RUN: ("curate a folder of raw videos; the word `run` may be left out", run_flags, run_run),
     "retier": ("decide the tiers again with other thresholds, from what was measured", retier_flags, run_retier),
     "review": ("open the page on which people judge clips for the fine-tuning set", review_flags, run_review),
     "status": ("how far a run is, during and after", dataset_flag, run_status),
     "diff": ("what differs between two datasets; exit status 1 if anything does", diff_flags, run_diff),
+    "bench": ("what the engine and its ledger cost, with a simulated operator", bench_flags, run_bench),
     "merge": ("join shards into one dataset", merge_flags, run_merge),
 }
 """Action -> one line of help, its flags, what it runs."""

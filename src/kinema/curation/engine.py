@@ -5,6 +5,7 @@ after `attempts` of them the failure is the operator's last word on that item, a
 died is tried last, so that it cannot keep the others from being done.
 """
 
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,16 +17,18 @@ from kinema.curation.ledger import Failure, Ledger, Task
 from kinema.curation.operator import Device, Item, ItemError, Operator, Rejection, Rows, Span, Value, Values, Vector
 
 MINUTE = 60.0
+KIBIBYTES = 1024  # in a mebibyte: Linux counts memory so
 START_S = 300.0  # a worker's start, and the import of an operator that is new to it, do not count against the operator's deadline
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker says: rows or a failure for each item, and how long it took in all."""
+    """What a worker says: rows or a failure for each item, how long it took in all, and how much memory its process has ever held."""
 
     outcomes: list[Rows | Failure]
     seconds: float
+    peak_mb: float = 0.0
 
 
 class WorkerDied(Exception):  # noqa: N818  # an event, not an error of ours
@@ -65,7 +68,7 @@ def perform(op: Operator, items: Sequence[Item], values: Sequence[Values]) -> An
         assert len(outcomes) == len(items), f"{op.name} gave {len(outcomes)} answers for {len(items)} items"
     except Exception as error:
         outcomes = [failure_of(error)] * len(items)
-    return Answer(outcomes, time.perf_counter() - began)
+    return Answer(outcomes, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIBIBYTES)
 
 
 def failure_of(error: Exception) -> Failure:
@@ -160,6 +163,7 @@ class Engine:
         self.idle: dict[Device, list[Worker]] = {"cpu": [], "cuda": []}
         self.busy: dict[Worker, tuple[list[Job], float]] = {}  # with the deadline
         self.done = self.known = self.skipped = 0
+        self.peak_mb = 0.0
 
     def run(self, sources: Iterable[Job], total: int) -> None:
         """sources: taken only as workers fall idle. total: how many there are, for the progress."""
@@ -177,7 +181,7 @@ class Engine:
         finally:
             for worker in [*self.busy, *self.idle["cpu"], *self.idle["cuda"]]:
                 worker.kill()
-            self.ledger.note_run(self.done, self.skipped)
+            self.ledger.note_run(self.done, self.skipped, self.peak_mb)
 
     def hand_out(self) -> bool:
         """Give work to whoever is idle; False where there is none to give."""
@@ -250,6 +254,7 @@ class Engine:
             worker.kill()
             self.blame(jobs, Failure("worker_crash", str(death)))
             return
+        self.peak_mb = max(self.peak_mb, answer.peak_mb)
         for job, outcome in zip(jobs, answer.outcomes, strict=True):
             self.conclude(job, outcome, answer.seconds / len(jobs))
         self.keep_on(worker, jobs)

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS task (
   key TEXT, op TEXT, version TEXT, state TEXT, attempts INTEGER DEFAULT 0, interrupted INTEGER DEFAULT 0,
   reason TEXT, detail TEXT, seconds REAL, at REAL, rows TEXT, PRIMARY KEY (key, op, version)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS run (
-  id INTEGER PRIMARY KEY, began REAL, ended REAL, done INTEGER DEFAULT 0, skipped INTEGER DEFAULT 0, about TEXT);
+  id INTEGER PRIMARY KEY, began REAL, ended REAL, done INTEGER DEFAULT 0, skipped INTEGER DEFAULT 0, peak_mb REAL DEFAULT 0, about TEXT);
 """
 
 
@@ -163,13 +163,17 @@ class Ledger:
     def begin_run(self, about: dict[str, Any]) -> None:
         self.run_id = self.sql.execute("INSERT INTO run (began, about) VALUES (?, ?)", (time.time(), json.dumps(about))).lastrowid or 0
 
-    def note_run(self, done: int, skipped: int) -> None:
-        """How far the run is; its end is when this was last said."""
-        self.change("UPDATE run SET ended = ?, done = ?, skipped = ? WHERE id = ?", (time.time(), done, skipped, self.run_id))
+    def note_run(self, done: int, skipped: int, peak_mb: float) -> None:
+        """What the run has done up to now, added to what it said before; peak_mb: memory of the largest worker."""
+        self.change(
+            "UPDATE run SET ended = ?, done = done + ?, skipped = skipped + ?, peak_mb = max(peak_mb, ?) WHERE id = ?",
+            (time.time(), done, skipped, peak_mb, self.run_id),
+        )
 
     def runs(self) -> list[dict[str, Any]]:
-        rows = self.sql.execute("SELECT began, ended, done, skipped, about FROM run ORDER BY id")
-        return [{"began": a, "ended": b, "done": c, "skipped": d} | json.loads(about) for a, b, c, d, about in rows]
+        names = ("began", "ended", "done", "skipped", "peak_mb")
+        rows = self.sql.execute(f"SELECT {', '.join(names)}, about FROM run ORDER BY id")
+        return [dict(zip(names, row, strict=True)) | json.loads(about) for *row, about in rows]
 
     def counts(self) -> Iterator[tuple[str, str, str | None, int, float]]:
         """Operator, state, reason, how many, seconds in all."""

@@ -212,10 +212,9 @@ def time_part(out: Path, summary: Mapping[str, Any]) -> str:
 def provenance_part(out: Path, recipe: Recipe, summary: Mapping[str, Any]) -> str:
     with Ledger(out, write=False) as ledger:
         runs = ledger.runs()
-    rows = [
-        (index, run["engine"], run["workers"], run["host"], run["version"], run["done"], run["skipped"])
-        for index, run in enumerate(runs, 1)
-    ]
-    history = table(("run", "engine", "workers", "host", "version", "items ended", "results found in the ledger"), rows)
+    names = ("engine", "workers", "host", "version", "done", "skipped")
+    rows = [(index, *(run.get(name, "") for name in names), f"{run['peak_mb']:.0f}") for index, run in enumerate(runs, 1)]
+    heads = ("run", "engine", "workers", "host", "version", "items ended", "results found in the ledger", "largest worker, MB")
+    history = table(heads, rows)
     text = html.escape(to_toml(recipe))
     return f"<p>Kinema {__version__}, content {summary['hash']}</p>{history}<details><summary>recipe</summary><pre>{text}</pre></details>"

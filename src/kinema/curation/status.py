@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kinema.curation.ledger import Ledger
 from kinema.curation.summary import SUMMARY
@@ -49,11 +50,10 @@ def operator_lines(ledger: Ledger) -> Iterator[str]:
         yield f"{op:>14}: {said}{mean}" + (f" ({', '.join(reasons[op])})" if reasons[op] else "")
 
 
-def summary_lines(summary: dict[str, dict[str, int]]) -> Iterator[str]:
+def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
     for name in ("sources", "clips"):
         counts = summary[name]
         yield f"{name}: {counts['in']} in = {counts['kept']} kept + {counts['rejected']} rejected + {counts['failed']} failed" + (
             f" + {counts['pending']} pending" if counts["pending"] else ""
         )
-    tiers: dict[str, dict[str, float]] = summary["tiers"]  # type: ignore[assignment]
-    yield "tiers: " + " -> ".join(f"{name} {tier['clips']} ({tier['seconds'] / 60:.1f} min)" for name, tier in tiers.items())
+    yield "tiers: " + " -> ".join(f"{name} {tier['clips']} ({tier['seconds'] / 60:.1f} min)" for name, tier in summary["tiers"].items())

@@ -78,6 +78,8 @@ def source_record(file: File, job: Job | None, clips: int) -> Record:
         stage, reason, detail = "scan", file.reason or "", file.detail
     else:
         state, stage, reason, detail = verdict(job) if not clips else ("in", "", "", "")
+        if state == "in" and not clips:  # no operator looks for shots
+            state, stage, reason = "rejected", "shots", "too_short"
     values = job.values if job else {}
     facts = {name: values.get(name) for name in ("seconds", "width", "height", "fps", "frames", "codec")}
     return {"path": printable(file.path), "key": file.key, "bytes": file.bytes, "state": state, "stage": stage, "reason": reason,
