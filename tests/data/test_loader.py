@@ -1,6 +1,7 @@
 """The loader: what a step holds depends on seed, data and step alone; damage is named, counted and never hangs."""
 
 import logging
+import shutil
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -212,7 +213,10 @@ def test_a_state_of_other_data_or_another_seed_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="seed changed"):
         Loader(config_of(folder), 2).load_state_dict(state)
     with pytest.raises(InputError, match="data changed"):
-        Loader(config_of(write_store(tmp_path, {VIDEO: 3})), 1).load_state_dict(state)
+        Loader(config_of(write_store(tmp_path / "other", {VIDEO: 3})), 1).load_state_dict(state)
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    Loader(config_of(moved), 1).load_state_dict(state)
 
 
 def test_folders_of_different_making_do_not_mix(folder, tmp_path):

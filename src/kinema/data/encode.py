@@ -240,6 +240,8 @@ def encode_folder(job: EncodeJob, encoder: Encoder, on_clip: OnClip = lambda don
 
     Raises InputError where `job.out` was made by other models, or another process writes there.
     """
+    if job.follow_seconds:
+        job.clips.mkdir(parents=True, exist_ok=True)  # its writer may not have begun
     clips = Clips(job.clips, settle=min(SETTLE, job.follow_seconds / 2))
     with StoreWriter(job.out, encoder.made_by, job.per_shard) as writer:
         text, pooled = encoder.texts([""])[0]

@@ -90,6 +90,10 @@ class Feed(ABC, Generic[B]):
         """What is drawn from, bucket by bucket."""
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """What there is to draw from, in the order of its numbers."""
+
+    @abstractmethod
     def read(self, pick: Pick) -> B:
         """This rank's slice of a global batch; called in a thread."""
 
@@ -177,10 +181,8 @@ class Feed(ABC, Generic[B]):
     @property
     def data(self) -> str:
         """Changes with whatever decides the order of samples."""
-        streams = [
-            (str(stream.bucket), stream.batch, [(len(each.rows), each.weight) for each in stream.sources]) for stream in self.order.streams
-        ]
-        return hashlib.sha256(repr((streams, self.image_share)).encode()).hexdigest()[:16]
+        streams = [(str(stream.bucket), stream.batch, [each.weight for each in stream.sources]) for stream in self.order.streams]
+        return hashlib.sha256(repr((streams, self.image_share, self.names())).encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -1,6 +1,7 @@
 """Which clips there are, by bucket: what a loader draws from."""
 
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ class Index:
         self.config, self.stores = config, [Store(folder) for folder in config.folders]
         refuse_mixture(self.stores)
         self.shards: list[tuple[int, Path]] = []  # folder and file
-        self.places: list[tuple[int, int]] = []  # of each clip: its shard, its row there
+        self.first_rows: list[int] = []  # of each shard: the number of its first clip
+        self.clips = 0
         self.length_parts: list[Int[np.ndarray, k]] = []
         self.sources: dict[tuple[Bucket, int], list[Int[np.ndarray, "three n"]]] = defaultdict(list)
         self.known: set[Path] = set()
@@ -60,7 +62,7 @@ class Index:
 
     def refresh(self) -> int:
         """Take in shards that are new; returns how many clips came."""
-        before, failed = len(self.places), []
+        before, failed = self.clips, []
         for folder, store in enumerate(self.stores):
             for path in store.paths():
                 if path in self.known:
@@ -71,12 +73,13 @@ class Index:
                     failed.append(str(error))
         if failed:
             raise DamagedShardError(f"{len(failed)} of {len(self.known) + len(failed)} shards cannot be read: " + "; ".join(failed))
-        return len(self.places) - before
+        return self.clips - before
 
     def take(self, folder: int, path: Path, shard: Shard) -> None:
-        rows = np.arange(len(shard.rows)) + len(self.places)
+        rows = np.arange(len(shard.rows)) + self.clips
         self.sources[shard.bucket, folder].append(np.stack([rows, shard.texts, shard.first_text[:-1] + self.text_count]))
-        self.places += [(len(self.shards), row) for row in range(len(shard.rows))]
+        self.first_rows.append(self.clips)
+        self.clips += len(shard.rows)
         self.length_parts.append(shard.text_lengths)
         self.text_count += len(shard.text_lengths)
         self.shards.append((folder, path))
@@ -84,9 +87,13 @@ class Index:
 
     def shard_of(self, row: int) -> tuple[Shard, int]:
         """The shard of a clip, and its row there."""
-        number, place = self.places[row]
+        number = bisect_right(self.first_rows, row) - 1
         folder, path = self.shards[number]
-        return self.stores[folder].open(path), place
+        return self.stores[folder].open(path), row - self.first_rows[number]
+
+    def names(self) -> list[str]:
+        """What is there, wherever the folders lie."""
+        return [f"{folder}/{path.name}:{first}" for (folder, path), first in zip(self.shards, self.first_rows, strict=True)]
 
     def serves(self, stored: Bucket) -> list[Bucket]:
         """The buckets that clips of this size are used for."""
@@ -123,10 +130,10 @@ def wait_for(config: LoaderConfig) -> Index:
     while True:
         try:
             index, reason = Index(config), ""
-            if len(index.places) >= config.start_samples:
+            if index.clips >= config.start_samples:
                 return index
-            if len(index.places) > count:
-                heard, count = time.monotonic(), len(index.places)
+            if index.clips > count:
+                heard, count = time.monotonic(), index.clips
         except InputError as error:
             reason = f" ({error})"
         if time.monotonic() - heard > config.follow:

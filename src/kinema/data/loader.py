@@ -84,6 +84,9 @@ class Loader(Feed[Batch]):
     def streams(self) -> list[Stream]:
         return self.index.streams()
 
+    def names(self) -> list[str]:
+        return self.index.names()
+
     def next(self) -> Batch:
         """The next step's batch. Raises TooManyDamagedError where too much of the data is."""
         if self.config.follow and self.consumed % LOOK_EVERY == 0 and self.index.refresh():

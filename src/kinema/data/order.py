@@ -28,6 +28,11 @@ class Source:
     text_lengths: Int[np.ndarray, "_"]  # tokens, of all texts
     weight: float  # how often each clip comes in an epoch
 
+    def turns(self, rounds: int) -> tuple[int, int]:
+        """How often every clip comes in so many rounds, and how many clips come once more."""
+        whole, part = divmod(self.weight * rounds, 1)
+        return int(whole), math.ceil(part * len(self.rows))
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -44,6 +49,17 @@ class Stream:
     @property
     def epoch_samples(self) -> float:
         return sum(len(source.rows) * source.weight for source in self.sources)
+
+    @property
+    def rounds(self) -> int:
+        """Passes over the clips in an epoch: more than one where a pass fills no batch."""
+        return max(1, math.ceil(self.batch / self.epoch_samples))
+
+    @property
+    def epoch_batches(self) -> int:
+        """How many batches every epoch has."""
+        turns = [(len(source.rows), *source.turns(self.rounds)) for source in self.sources]
+        return sum(n * whole + part for n, whole, part in turns) // self.batch
 
 
 @dataclass(frozen=True)
@@ -64,21 +80,21 @@ def generator(*key: int) -> np.random.Generator:
 
 def places_of(source: Source, rng: np.random.Generator, rounds: int) -> Int[np.ndarray, "_"]:
     """Places of a source's clips in one epoch of so many rounds: each clip `weight` times a round."""
+    whole, part = source.turns(rounds)
     n = len(source.rows)
-    whole, part = divmod(source.weight * rounds, 1)
-    return np.concatenate([*(rng.permutation(n) for _ in range(int(whole))), rng.permutation(n)[: math.ceil(part * n)]])
+    return np.concatenate([*(rng.permutation(n) for _ in range(whole)), rng.permutation(n)[:part]])
 
 
 def epoch_of(stream: Stream, seed: int, epoch: int) -> tuple[Int[np.ndarray, "m B"], Int[np.ndarray, "m B"], Int[np.ndarray, "m B"]]:
     """Rows, texts and text lengths of every batch of an epoch; what does not fill a batch is left for other epochs."""
     rng = generator(seed, zlib.crc32(str(stream.bucket).encode()), epoch)
-    rounds, picked = max(1, math.ceil(stream.batch / stream.epoch_samples)), []  # more than one where a round fills no batch
+    picked = []
     for source in stream.sources:
-        places = places_of(source, rng, rounds)
+        places = places_of(source, rng, stream.rounds)
         texts = rng.integers(0, source.texts[places])
         picked.append(np.stack([source.rows[places], texts, source.text_lengths[source.first_text[places] + texts]]))
     every = rng.permutation(np.concatenate(picked, 1), axis=1)
-    every = every[:, : every.shape[1] // stream.batch * stream.batch]
+    every = every[:, : stream.epoch_batches * stream.batch]
     batches = every[:, every[2].argsort(kind="stable")].reshape(3, -1, stream.batch)
     rows, texts, lengths = rng.permutation(batches, axis=1)
     return rows, texts, lengths
@@ -109,10 +125,6 @@ class Order:
 
     def pick(self, step: int) -> Pick:
         place, turn = self.turn(step)
-        epoch, batch = divmod(turn, self.batches(place))
+        epoch, batch = divmod(turn, self.streams[place].epoch_batches)
         rows, texts, lengths = self.epoch(place, epoch)
         return Pick(step, self.streams[place].bucket, rows[batch], texts[batch], lengths[batch])
-
-    def batches(self, place: int) -> int:
-        """Batches an epoch of a stream, which are as many in each."""
-        return len(self.epoch(place, 0)[0])

@@ -77,9 +77,9 @@ class Found:
 class PixelLoader(Feed[PixelBatch]):
     """One rank's batches of pixels."""
 
-    def __init__(self, config: RawConfig, seed: int, rank: int = 0, ranks: int = 1, device: torch.device | str = "cpu"):
+    def __init__(self, config: RawConfig, seed: int, rank: int = 0, ranks: int = 1):
         """Raises InputError where there is nothing to read; clips that cannot be read are counted in `damaged`."""
-        self.config, self.device = config, torch.device(device)
+        self.config = config
         self.found, failed = find(config)
         super().__init__(seed, rank, ranks, config.workers, config.ahead, config.image_share)
         self.damaged, self.known_damage = failed, len(failed)
@@ -105,6 +105,9 @@ class PixelLoader(Feed[PixelBatch]):
         words = np.array([len(text.split()) for each in texts for text in each])
         weight = self.config.weights[folder] if self.config.weights else 1.0
         return Source(np.array(numbers), counts, counts.cumsum() - counts, words, weight)
+
+    def names(self) -> list[str]:
+        return [f"{found.folder}/{found.clip.id}" for found in self.found]
 
     def next(self) -> PixelBatch:
         """The next step's batch. Raises TooManyDamagedError where too many clips cannot be read."""
