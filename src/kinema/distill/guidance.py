@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.flow.guidance import embedded_guidance
-from kinema.flow.path import interpolate, training_sigmas
-from kinema.train.video import clean_frames
+from kinema.flow.path import interpolate
+from kinema.train.objective import Draws
 
 Latents = Float[Tensor, "B C t h w"]
 SCALE_BINS = (1.0, 3.0, 5.5, float("inf"))
@@ -115,11 +115,9 @@ def fresh_embedder(student: DiT) -> dict[str, Tensor]:
     return found
 
 
-def noised(data: Latents, sigma: Float[Tensor, "B"], clean_share: float, generator: torch.Generator) -> tuple[Latents, Bool[Tensor, "B t"]]:
-    """Each sample at its noise level, and which of its frames stay clean, as in training."""
-    noise = torch.randn(data.shape, device=data.device, generator=generator)
-    clean = clean_frames(len(data), data.shape[2], clean_share, generator)
-    return torch.where(clean[:, None, :, None, None], data, interpolate(data, noise, sigma)), clean
+def noised(data: Latents, noise: Latents, sigma: Float[Tensor, "B"], given: Bool[Tensor, "B t"]) -> Latents:
+    """Each sample at its noise level, but for the frames that are given."""
+    return torch.where(given[:, None, :, None, None], data, interpolate(data, noise, sigma))
 
 
 def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -> Float[Tensor, "B"]:
@@ -129,27 +127,19 @@ def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -
 
 
 def guidance_loss(
-    student: Guided,
-    teacher: Guided,
-    data: Latents,
-    texts: Texts,
-    task: GuidanceTask,
-    shift: float,
-    clean_share: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of the student's velocity against the guided teacher's, at training's noise levels.
+    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, scale: Float[Tensor, "B"]
+) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+    """Squared error of the student's velocity against the guided teacher's, sample by sample.
 
     Of the figures, `left_*` is the error as a share of what no guidance at all would leave, by scale: 1 at the start, 0 is perfect.
     """
-    sigma = training_sigmas(len(data), shift, generator)
-    noisy, given = noised(data, sigma, clean_share, generator)
-    scene = Scene(texts, task.draw(len(data), generator), given)
+    scene, given = Scene(texts, scale, draws.given), draws.given
+    noisy = noised(data, draws.noise, draws.sigma, given)
     with torch.no_grad():
-        conditional, base = teacher.halves(noisy, sigma, scene)
-        wanted = mixed(conditional, base, scene.scale)
-    error = squared_error(student(noisy, sigma, scene), wanted, given)
-    return error.mean(), left(error.detach(), squared_error(conditional, wanted, given), scene.scale)
+        conditional, base = teacher.halves(noisy, draws.sigma, scene)
+        wanted = mixed(conditional, base, scale)
+    error = squared_error(student(noisy, draws.sigma, scene), wanted, given)
+    return error, left(error.detach(), squared_error(conditional, wanted, given), scale)
 
 
 def left(error: Float[Tensor, "B"], at_start: Float[Tensor, "B"], scale: Float[Tensor, "B"]) -> dict[str, Tensor]:

@@ -18,9 +18,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinema.distill.guidance import GuidanceTask, Guided, Latents, Scene, Texts, noised, squared_error
+from kinema.distill.guidance import Guided, Latents, Scene, Texts, noised, squared_error
 from kinema.errors import InputError
 from kinema.flow.sigmas import schedule
+from kinema.train.objective import Draws
 
 Field = Callable[[Any, Float[Tensor, "B"]], Any]
 """(x [B ...], a noise level each) -> velocity."""
@@ -34,8 +35,6 @@ class StepsTask:
     shift: float = 5.0  # of the schedule that the student will be sampled with
     stops: int = 8  # of the teacher, a phase
     jump: int = 2  # of the teacher's steps before the student takes over; `stops` leaves it nothing, which is plain imitation
-    low: float = 1.0  # guidance scales
-    high: float = 8.0
 
     def __post_init__(self):
         if self.steps < 1 or self.stops < 1:
@@ -75,18 +74,20 @@ def wanted_velocity(teacher: Field, student: Field, x: Tensor, walk: Float[Tenso
 
 
 def steps_loss(
-    student: Guided, teacher: Guided, data: Latents, texts: Texts, task: StepsTask, clean_share: float, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of the student's velocity against the one that lands consistently; `loss_n` is that of phase n."""
-    start = torch.randint(task.steps * task.stops, (len(data),), generator=generator, device=generator.device)
+    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, task: StepsTask, start: Int[Tensor, "B"], scale: Tensor
+) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+    """Squared error of the student's velocity against the one that lands consistently, sample by sample; `phase_n` is that of phase n.
+
+    start: the number of the stop that each sample is at; of `draws` only noise and given frames are used.
+    """
     walk, end = task.stretch(start)
-    noisy, given = noised(data, walk[:, 0], clean_share, generator)
-    scene = Scene(texts, GuidanceTask(low=task.low, high=task.high).draw(len(data), generator), given)
+    scene = Scene(texts, scale, draws.given)
+    noisy = noised(data, draws.noise, walk[:, 0], draws.given)
     with torch.no_grad():
         wanted = wanted_velocity(held(teacher, scene), held(student, scene), noisy, walk, end)
-    error = squared_error(student(noisy, walk[:, 0], scene), wanted, given)
+    error = squared_error(student(noisy, walk[:, 0], scene), wanted, draws.given)
     phase = start // task.stops
-    return error.mean(), {f"loss_{n}": error.detach()[phase == n].mean() for n in range(task.steps)}
+    return error, {f"phase_{n}": error.detach()[phase == n].mean() for n in range(task.steps)}
 
 
 def held(model: Guided, scene: Scene) -> Field:

@@ -1,0 +1,116 @@
+"""Guidance distillation: the student begins as its teacher, is shown the guided velocity, and learns it."""
+
+import pytest
+import torch
+
+from kinema.distill.guidance import GuidanceTask, Guided, Scene, Texts, guidance_loss, student_of
+from kinema.dit.model import DiT
+from kinema.errors import InputError
+from kinema.flow.guidance import classifier_free
+from kinema.presets import tiny
+from kinema.train.objective import Draws
+
+BATCH, WIDTH = 3, tiny().dit.text_width
+
+
+def teacher() -> DiT:
+    torch.manual_seed(0)
+    dit = DiT(tiny().dit)
+    dit.init_weights()
+    for parameter in dit.parameters():  # zeros too: a fresh model's velocity is zero whatever it is told
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return dit.requires_grad_(False)
+
+
+def texts() -> Texts:
+    draw = torch.Generator().manual_seed(1)
+    states, pooled = torch.randn(BATCH, 5, WIDTH, generator=draw), torch.randn(BATCH, WIDTH, generator=draw)
+    return Texts(states, None, pooled, torch.randn(1, 2, WIDTH, generator=draw), torch.randn(1, WIDTH, generator=draw))
+
+
+def draws(given: bool = False) -> Draws:
+    draw = torch.Generator().manual_seed(2)
+    which = torch.zeros(BATCH, 3, dtype=torch.bool)
+    which[:, 0] = given
+    return Draws(
+        torch.tensor([0.2, 0.5, 0.9]), torch.zeros(BATCH, dtype=torch.bool), which, torch.randn(BATCH, 16, 3, 4, 4, generator=draw)
+    )
+
+
+def latents() -> torch.Tensor:
+    return torch.randn(BATCH, 16, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+
+
+def told(scale: float) -> torch.Tensor:
+    return torch.full((BATCH,), scale)
+
+
+def test_a_student_begins_as_its_teacher_to_the_bit_whatever_it_is_told():
+    undistilled = teacher()
+    student, scene = student_of(undistilled), texts()
+    asked = (latents(), torch.tensor([100.0, 500.0, 900.0]), scene.states, None, scene.pooled)
+    for scale in (1000.0, 6016.0):
+        assert torch.equal(student(*asked, guidance=torch.full((BATCH,), scale)), undistilled(*asked))
+    assert student.config.guidance
+    again = student_of(student)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(again.state_dict().values(), student.state_dict().values(), strict=True))
+
+
+def test_the_teachers_velocity_is_that_of_classifier_free_guidance():
+    dit, scene, x, sigma = teacher(), texts(), latents(), 0.5
+    guided = Guided(dit, embedded=False)(x, told(sigma), Scene(scene, told(4.0), draws().given))
+
+    def bound(states, pooled):
+        def velocity(x, sigma):
+            with torch.autocast("cpu", torch.bfloat16):
+                time = told(1000 * sigma)
+                return dit(x, time, states.expand(BATCH, -1, -1), None, pooled.expand(BATCH, -1), given=draws().given).float()
+
+        return velocity
+
+    by_pipeline = classifier_free(bound(scene.null_states, scene.null_pooled), bound(scene.states, scene.pooled), 4.0)(x, sigma)
+    torch.testing.assert_close(guided, by_pipeline)
+
+
+def test_at_the_start_all_of_the_guidance_is_left_and_at_scale_one_there_is_none():
+    undistilled = teacher()
+    sides = Guided(student_of(undistilled), embedded=True), Guided(undistilled, embedded=False)
+    each, figures = guidance_loss(*sides, latents(), texts(), draws(), told(4.0))
+    assert (each > 0).all()
+    assert figures["left"] == pytest.approx(1, abs=1e-5)
+    none, _ = guidance_loss(*sides, latents(), texts(), draws(), told(1.0))
+    assert none.max() < 1e-10
+
+
+def test_frames_that_are_given_do_not_count():
+    undistilled = teacher()
+    sides = Guided(student_of(undistilled), embedded=True), Guided(undistilled, embedded=False)
+    other = draws(given=True)
+    other.noise[:, :, 0] += 7.0  # of a frame that stays clean, noise is not seen
+    same, _ = guidance_loss(*sides, latents(), texts(), draws(given=True), told(4.0))
+    each, _ = guidance_loss(*sides, latents(), texts(), other, told(4.0))
+    assert torch.equal(same, each)
+
+
+def test_a_student_learns_the_scale():
+    undistilled = teacher()
+    student = student_of(undistilled)
+    sides = Guided(student, embedded=True), Guided(undistilled, embedded=False)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=2e-3)
+    task, generator, found = GuidanceTask(), torch.Generator().manual_seed(4), []
+    for _ in range(60):
+        each, figures = guidance_loss(*sides, latents(), texts(), draws(), task.draw(BATCH, generator))
+        each.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(float(figures["left"]))
+    assert found[0] == pytest.approx(1, abs=1e-5)
+    assert sum(found[-10:]) / 10 < 0.35
+
+
+def test_scales_are_drawn_from_their_range():
+    scales = GuidanceTask(low=2.0, high=4.0).draw(1000, torch.Generator().manual_seed(0))
+    assert 2 <= scales.min() < 2.1
+    assert 3.9 < scales.max() <= 4
+    with pytest.raises(InputError, match=r"low=0\.5"):
+        GuidanceTask(low=0.5)
