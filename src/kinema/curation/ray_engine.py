@@ -38,7 +38,6 @@ class RayCrew:
 
     workers: int
     address: str | None = None
-    paths: tuple[str, ...] = ()  # further folders that actors may import from
     cuda_workers: int = 1
 
     def __post_init__(self) -> None:
@@ -47,9 +46,8 @@ class RayCrew:
         except ImportError as error:
             raise MissingExtraError("ray", "ray") from error
         self.ray = ray
-        runtime = {"env_vars": ONE_THREAD | ({"PYTHONPATH": ":".join(self.paths)} if self.paths else {})}
         cluster: dict[str, Any] = {"address": self.address} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
-        ray.init(**cluster, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(**cluster, runtime_env={"env_vars": ONE_THREAD}, log_to_driver=False, logging_level=logging.ERROR)
 
     def start(self, device: Device) -> "Actor":
         options = {"num_cpus": 1, "num_gpus": int(device == "cuda"), "max_restarts": 0, "max_task_retries": 0}
