@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, train, world
+from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, scaling, train, world
 from kinema.cli.console import guarded
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "curate": ("make a dataset of clips in tiers from a folder of raw videos", curate.flags),
     "encode": ("turn clips into the latents and text states that a transformer trains on", encode.flags),
     "train": ("run a training recipe", train.flags),
+    "scaling": ("measure how size and data should grow with compute, and read the best size off", scaling.flags),
     "distill": ("train a student that takes its guidance as an input, or few steps", distill.flags),
     "evaluate": ("score a model", evaluate.flags),
     "arena": ("let people compare models' videos without knowing which is whose", arena.flags),

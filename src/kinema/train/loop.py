@@ -151,8 +151,7 @@ class Run:
             self.ema.update(self.model)
         else:
             self.skipped, self.bad = self.skipped + 1, self.bad + 1
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         if self.bad >= self.config.bad_steps:
             raise KinemaError(
                 f"{self.bad} steps in a row, up to step {self.step + 1}, gave gradients that are not finite: lower loop.lr, or look for "

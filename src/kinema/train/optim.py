@@ -14,10 +14,10 @@ Kind = Literal["adamw", "muon"]
 
 
 def optimizers(model: nn.Module, kind: Kind, lr: float, weight_decay: float, muon_lr: float) -> list[torch.optim.Optimizer]:
-    """AdamW for everything; or Muon for the matrices inside the blocks and AdamW for the rest. Frozen weights are left out.
+    """AdamW for everything; or Muon for the matrices and kernels inside the blocks and AdamW for the rest. Frozen weights are left out.
 
     muon_lr: Muon's own rate; its updates are scaled to AdamW's size (`match_rms_adamw`), so the two may share a value.
-    Source: Jordan et al. 2024 (Muon); Liu et al. 2025 (arXiv 2502.16982) for the scaling.
+    Source: Jordan et al. 2024 (Muon), who treat kernels as matrices too; Liu et al. 2025 (arXiv 2502.16982) for the scaling.
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     matrices = [weight for name, weight in named if kind == "muon" and is_hidden_matrix(name, weight)]
@@ -29,7 +29,10 @@ def optimizers(model: nn.Module, kind: Kind, lr: float, weight_decay: float, muo
     if groups:
         found.append(torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=named[0][1].is_cuda))
     if matrices:
-        found.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        flat = [weight if weight.ndim == 2 else as_matrix(weight) for weight in matrices]
+        found.append(torch.optim.Muon(flat, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        found[-1].register_step_pre_hook(lend_gradients)
+        found[-1].register_step_post_hook(drop_gradients)
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -37,8 +40,33 @@ def optimizers(model: nn.Module, kind: Kind, lr: float, weight_decay: float, muo
 
 
 def is_hidden_matrix(name: str, weight: Tensor) -> bool:
-    """A matrix between hidden states: not an embedding, not a modulation, not the last layer."""
-    return weight.ndim == 2 and "blocks." in name and "mod" not in name and "adaLN" not in name
+    """A matrix or kernel between hidden states: not an embedding, not a modulation, not the last layer."""
+    return weight.ndim >= 2 and "blocks." in name and "mod" not in name and "adaLN" not in name
+
+
+def as_matrix(kernel: nn.Parameter) -> nn.Parameter:
+    """A convolution's kernel as Muon wants it, in the same memory: a row an output channel."""
+    matrix = nn.Parameter(rows_of(kernel.detach(), kernel))
+    assert matrix.data_ptr() == kernel.data_ptr(), "a kernel must be contiguous, channels first or last"
+    matrix.kernel = kernel  # type: ignore[attr-defined]
+    return matrix
+
+
+def rows_of(tensor: Tensor, kernel: Tensor) -> Tensor:
+    """Columns in the order in which `kernel` lies in memory."""
+    return tensor.flatten(1) if kernel.is_contiguous() else tensor.movedim(1, -1).flatten(1)
+
+
+def lend_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Before a step: kernels' gradients as matrices."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if hasattr(weight, "kernel") and weight.kernel.grad is not None:
+                weight.grad = rows_of(weight.kernel.grad, weight.kernel)
+
+
+def drop_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    optimizer.zero_grad(set_to_none=True)
 
 
 def optimizer_state(model: nn.Module, found: Iterable[torch.optim.Optimizer]) -> dict[str, dict[str, Tensor]]:
@@ -48,7 +76,7 @@ def optimizer_state(model: nn.Module, found: Iterable[torch.optim.Optimizer]) ->
     for optimizer in found:
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                state[names[id(weight)]] = moments(optimizer, weight)
+                state[names[id(getattr(weight, "kernel", weight))]] = moments(optimizer, weight)
     return state
 
 

@@ -27,7 +27,7 @@ from kinema.train import ranks
 from kinema.train.loop import LoopConfig, Run, fit
 from kinema.train.samples import SampleConfig, Sampler
 from kinema.train.stages import Walk
-from kinema.train.vae import VaeTask, VaeTraining
+from kinema.train.vae import VaeTask, VaeTraining, grow_from
 from kinema.train.video import Batches, VideoTask, VideoTraining
 from kinema.vae.model import CausalVAE, VAEConfig
 from kinema.weights import load_state
@@ -116,10 +116,11 @@ def spread(recipe: VideoRecipe, world: World) -> DiT:
 
 
 def start_from(model: nn.Module, weights: Path | None) -> None:
-    """Begin with these weights: a file, or a folder that has dit.safetensors or vae.safetensors."""
+    """Begin with these weights: a file, or a folder that has dit.safetensors or vae.safetensors; a VAE may have grown since."""
     if weights is not None:
         own = weights / ("vae.safetensors" if isinstance(model, CausalVAE) else "dit.safetensors")
-        model.load_state_dict(load_state(own if own.exists() else weights))
+        state = load_state(own if own.exists() else weights)
+        grow_from(model, state) if isinstance(model, CausalVAE) else model.load_state_dict(state)
 
 
 @contextmanager

@@ -8,14 +8,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from kinema.config import build
 from kinema.data.pool import Pool
-from kinema.errors import WeightsError
 from kinema.media.files import whole_file
-from kinema.vae.model import CausalVAE, VAEConfig
+from kinema.vae.model import CausalVAE
 
 STATISTICS_CLIPS = 32
 
@@ -73,17 +71,6 @@ def save_scores(model: CausalVAE, heldout: Path | None, folder: Path) -> str:
     with whole_file(folder / "scores.json") as draft:
         draft.write_text(json.dumps({"heldout_psnr": score}))
     return f"{score:.2f} dB"
-
-
-def load_trained_vae(folder: Path, device: str, dtype: torch.dtype) -> CausalVAE:
-    """The VAE of a finished run, ready to encode. Raises WeightsError where there is none."""
-    try:
-        model = CausalVAE(build(VAEConfig, json.loads((folder / "vae.json").read_text())))
-        model.load_state_dict(load_file(folder / "vae.safetensors"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"no finished VAE run in {folder} ({error}): train one with `kinema train runs/mini_vae.toml`") from error
-    model.to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return model.eval()
 
 
 @torch.no_grad()
