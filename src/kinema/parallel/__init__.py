@@ -4,12 +4,12 @@ mesh.py      which process does what; `open_world` joins those that torchrun sta
 shard.py     weights: FSDP2, copies, tensor parallelism; `gather` puts a state together, `clip_gradients` clips over all ranks
 sequence.py  one sample's tokens over several ranks: Ulysses; ring.py: the ring
 memory.py    recomputing, offloading, compiling, block by block
+tiles.py     a video's tiles over several ranks
 
 The model offers three handles and no others: `DiT.plan()`, its trunk, and each block's `attend`.
 """
 
 from kinema.dit.model import DiT
-from kinema.errors import InputError
 from kinema.parallel.memory import Checkpointing, compile_blocks, save_memory
 from kinema.parallel.mesh import World
 from kinema.parallel.sequence import split_sequence
@@ -26,8 +26,6 @@ def apply(
     the same samples. All ranks must run forward and backward equally often.
     Raises InputError where heads do not divide by `tensor`.
     """
-    if checkpointing not in ("none", "selective", "full"):
-        raise InputError(f"checkpointing={checkpointing!r} is not known: use none, selective or full")
     config = world.config
     if world.weights is not None and config.tensor > 1:
         split_matrices(dit, world.weights["tensor"])

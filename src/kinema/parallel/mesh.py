@@ -10,7 +10,7 @@ Neighbours in rank lie next to each other on the last axis, so that tensor and s
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from kinema.config import override
 from kinema.errors import InputError
 
 T = TypeVar("T")
@@ -42,8 +43,6 @@ class MeshConfig:
         low = [f"{name}={getattr(self, name)}" for name in AXES if getattr(self, name) < 1]
         if low:
             raise InputError(f"mesh {', '.join(low)} must be 1 or more; 1 leaves an axis out")
-        if self.method not in ("ulysses", "ring"):
-            raise InputError(f"mesh method={self.method!r} is not known: use ulysses or ring")
 
     @property
     def size(self) -> int:
@@ -60,13 +59,7 @@ class MeshConfig:
 
         Raises InputError where a word is no axis or a value no number.
         """
-        known = [field.name for field in fields(cls)]
-        chosen = {}
-        for name, _, value in (word.partition("=") for word in text.split(",")):
-            chosen[name] = value
-            if name not in known or not (value.isdigit() or name == "method"):
-                raise InputError(f"mesh={text!r}: {name}={value} is not understood; write it as sequence=2,data=2 with {', '.join(known)}")
-        return cls(**{name: value if name == "method" else int(value) for name, value in chosen.items()})  # type: ignore[arg-type]
+        return override(cls(), text.split(","))
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,12 @@ class Ulysses:
     def to_tokens(self, x: Float[Tensor, "B S n K"], heads: list[int]) -> Float[Tensor, "B L N K"]:
         """All tokens with some heads -> some tokens with all heads."""
         batch, _, own, width = x.shape
+        mine = self.tokens[self.rank]
         sent = [batch * count * own * width for count in self.tokens]
-        received = [batch * self.tokens[self.rank] * count * width for count in heads]
+        received = [batch * mine * count * width for count in heads]
         rows = torch.cat([part.flatten() for part in x.split(self.tokens, dim=1)])
         parts = Exchange.apply(rows, sent, received, self.group).split(received)
-        return torch.cat([part.view(batch, -1, count, width) for part, count in zip(parts, heads, strict=True)], dim=2)
+        return torch.cat([part.view(batch, mine, count, width) for part, count in zip(parts, heads, strict=True)], dim=2)
 
 
 class SequenceSplit:

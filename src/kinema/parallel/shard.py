@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from torch.func import functional_call
 
 from kinema.dit.layers import ForkLinear
-from kinema.dit.model import DiT
+from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError
 from kinema.kernels.linear import linear
 from kinema.parallel.collectives import Exchange, Join, Shared, Sum
@@ -44,12 +44,8 @@ def split_matrices(dit: DiT, mesh: DeviceMesh) -> None:
 
     Raises InputError where they do not divide.
     """
-    ranks, config, plan = mesh.size(), dit.config, dit.plan()
-    if config.heads % ranks or config.hidden % ranks:
-        raise InputError(
-            f"mesh tensor={ranks} does not divide the model's {config.heads} heads and {config.hidden} hidden channels: "
-            "use a degree that divides both, or sequence, which takes any"
-        )
+    check_split(dit.config, mesh.size())
+    plan = dit.plan()
     for name, parts in plan.outputs.items():
         replace(dit, name, RowSplit(dit.get_submodule(name), parts, mesh))  # type: ignore[arg-type]
     for name, parts in plan.inputs.items():
@@ -59,7 +55,15 @@ def split_matrices(dit: DiT, mesh: DeviceMesh) -> None:
     for name in plan.per_head:
         replace(dit, name, HeadNorm(dit.get_submodule(name), mesh))
     for name in plan.blocks:
-        dit.get_submodule(name).heads = config.heads // ranks  # type: ignore[assignment]
+        dit.get_submodule(name).heads = dit.config.heads // mesh.size()  # type: ignore[assignment]
+
+
+def check_split(config: DiTConfig, ranks: int) -> None:
+    if config.heads % ranks or config.hidden % ranks:
+        raise InputError(
+            f"mesh tensor={ranks} does not divide the model's {config.heads} heads and {config.hidden} hidden channels: "
+            "use a degree that divides both, or sequence, which takes any"
+        )
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -186,7 +190,7 @@ def gather(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if first:
-            whole[name] = full.detach().cpu()
+            whole[name] = full.detach().to("cpu", copy=True)
     return whole
 
 
