@@ -21,6 +21,8 @@ from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.flow.guidance import classifier_free, embedded_guidance
 from kinema.flow.samplers import SAMPLERS, Velocity
+from kinema.flow.samplers import OnStep as OnClean
+from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
 from kinema.media.frames import to_uint8
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result
@@ -123,15 +125,17 @@ class TextToVideo:
         self.clock = Clock()
         return self.finish(self.sample(request, on_step), self.recipe(request), on_step)
 
-    def generate_to(self, folder: Path, request: Request, stem: str | None = None, on_step: OnStep = ignore_step) -> Path:
+    def generate_to(
+        self, folder: Path, request: Request, stem: str | None = None, on_step: OnStep = ignore_step, on_clean: OnClean = ignore_clean
+    ) -> Path:
         """Make one video and write it; its latents are on disk before decoding begins. Returns the path of the video or picture.
 
-        stem: file name without its ending; None gives it one that nothing else has.
+        stem: file name without its ending; None gives it one that nothing else has. on_clean: see `sample`.
         Raises OutputError where it cannot be written; a folder that cannot be is told before the work begins.
         """
         make_folder(folder)
         self.clock, stem = Clock(), stem or fresh_stem(request)
-        latents, recipe = self.sample(request, on_step), self.recipe(request)
+        latents, recipe = self.sample(request, on_step, on_clean), self.recipe(request)
         save_latents(folder / LATENTS_FOLDER / f"{stem}.safetensors", latents, recipe)
         return write_result(folder, stem, self.finish(latents, recipe, on_step))
 
@@ -167,18 +171,26 @@ class TextToVideo:
             LOG.warning("only the first %d tokens of the prompt %r... are read", config.text_len, text[:40])
         return states
 
-    def sample(self, request: Request, on_step: OnStep = ignore_step) -> Float[Tensor, "C t h w"]:
-        """Denoise: float32 latents on the CPU, scaled as the DiT sees them."""
+    def sample(self, request: Request, on_step: OnStep = ignore_step, on_clean: OnClean = ignore_clean) -> Float[Tensor, "C t h w"]:
+        """Denoise: float32 latents on the CPU, scaled as the DiT sees them.
+
+        on_clean: called with (steps done, the clean latents [1 C t h w] as predicted then), for previews.
+        """
         self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
         dit = self.dit
         noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
         on_step("denoise", 0, request.steps)
+
+        def tell(done: int, clean: Tensor) -> None:
+            on_clean(done, clean)
+            on_step("denoise", done, request.steps)
+
         with self.clock("denoise"), self.at_work(dit):
             velocity = self.velocity(request)
             sigmas = schedule(request.steps, request.shift)
-            latents = SAMPLERS[request.sampler](velocity, noise, sigmas, lambda done, _: on_step("denoise", done, request.steps))
+            latents = SAMPLERS[request.sampler](velocity, noise, sigmas, tell)
         return latents[0].float().cpu()
 
     def velocity(self, request: Request) -> Velocity:
