@@ -189,7 +189,9 @@ class Operator(Protocol):
     gives: ClassVar[tuple[Metric, ...]]
     device: ClassVar[Device]
     batch: ClassVar[int]
-    deadline_s: float
+
+    @property
+    def deadline_s(self) -> float: ...
 
     def run(self, item: Item, values: Values) -> Rows: ...
 

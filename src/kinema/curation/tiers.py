@@ -102,7 +102,8 @@ def decide(columns: Columns, ladders: Mapping[str, Ladder], policy: Policy = Pol
     values = {name: numbers(columns, name) for name in ladders}
     inside = np.array([state == "in" for state in columns["state"]], bool)
     used = dict(ladders) if policy.mode == "absolute" else calibrated(values, inside, ladders, policy)
-    reached, left = np.zeros(len(inside), int), inside
+    reached: np.ndarray = np.zeros(len(inside), int)
+    left = inside
     for tier in range(len(TIERS)):
         left = left & all_pass(values, used, tier, left)
         reached += left
