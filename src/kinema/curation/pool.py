@@ -24,6 +24,7 @@ MEBIBYTE = 2**20
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PR_SET_PDEATHSIG = 1
 TAIL = 600  # characters of a dead worker's last words
+FATAL = "Fatal Python error:"  # where faulthandler begins: the innermost call first
 MODULES = "Extension modules:"  # faulthandler's list of them says nothing
 
 
@@ -86,7 +87,9 @@ class Process:
     def last_words(self) -> str:
         with open(self.log.name, "rb") as log:
             text = log.read().decode(errors="replace").partition(MODULES)[0]
-        return " ".join(text.split())[-TAIL:] or "nothing on standard error"
+        before, fatal, after = text.partition(FATAL)
+        words = " ".join(after.split())[:TAIL] if fatal else " ".join(before.split())[-TAIL:]
+        return words or "nothing on standard error"
 
 
 def how_it_ended(code: int | None) -> str:
