@@ -2,16 +2,18 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
-from kinema.config import build, parse_config
+from kinema.config import build, parse_config, read_config
 from kinema.data.pool import Pool
 from kinema.data.shards import write_shard
 from kinema.errors import InputError, WeightsError
 from kinema.train.loop import LoopConfig, fit
 from kinema.train.optim import optimizers
+from kinema.train.recipe import VaeRecipe
 from kinema.train.stop import Stop
 from kinema.train.vae import VaeStage, VaeTask, VaeTraining, grow_from, stage_at, windows
 from kinema.train.vae_critic import CriticConfig
@@ -294,3 +296,12 @@ def test_what_is_saved_is_what_is_scored(tmp_path):
     save_vae(model, tmp_path / "vae.safetensors")
     saved = load_vae(tmp_path / "vae.safetensors", TINY)
     assert all(torch.equal(ours, theirs.float()) for ours, theirs in zip(model.parameters(), saved.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["mini_vae", "published_vae"])
+def test_the_reference_runs_are_whole(name):
+    recipe = read_config(VaeRecipe, Path(__file__).parents[2] / "runs" / f"{name}.toml")
+    walked = [stage_at(recipe.task.stages, step / recipe.loop.steps) for step in range(0, recipe.loop.steps, 100)]
+    assert set(walked) == set(recipe.task.stages)
+    sizes = [(row.side, row.frames) for row in recipe.task.stages]
+    assert sizes == sorted(sizes)

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import Tensor
 
-from kinema.train import ranks
 from kinema.train.optim import clip_gradients, optimizer_state, optimizers, restore_optimizers
 from kinema.vae.discriminator import PatchCritic
 from kinema.vae.losses import adversarial_loss, balance, critic_loss
@@ -50,7 +48,6 @@ class Critic:
         """One step on one batch; gradients that are not finite change nothing."""
         loss = critic_loss(self.net(pixels), self.net(output))
         loss.backward()
-        average_over_ranks(self.net)
         if torch.isfinite(clip_gradients(self.net.parameters(), 1.0)):
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -65,11 +62,3 @@ class Critic:
         self.net.load_state_dict(state["net"])
         restore_optimizers(self.net, self.optimizers, state["optimizers"])
         self.seen = state["seen"]
-
-
-def average_over_ranks(net: nn.Module) -> None:
-    """Every rank has seen its own clips; afterwards all have the same gradients."""
-    if ranks.together():
-        for gradient in (weight.grad for weight in net.parameters() if weight.grad is not None):
-            dist.all_reduce(gradient)
-            gradient.div_(ranks.size())
