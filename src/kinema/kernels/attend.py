@@ -2,7 +2,7 @@
 
 Backend: PyTorch's scaled_dot_product_attention, except where a CPU without AMX only infers. There its flash kernel reaches half
 of oneDNN's speed (616 tokens, 6 heads of 64, one Zen core: 8.0 ms in bfloat16 and 7.4 ms in float32, against 4.0 and 4.5 ms), so
-attention is written out, a block of queries at a time. A mask only ever hides keys, so memory stays linear in the token count.
+attention is written out, a block of queries at a time; for training see training.py. A mask only ever hides keys.
 """
 
 from functools import cache
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from kinema.kernels.linear import has_onednn, onednn_product
+from kinema.kernels.training import attend_with_gradients, suits
 
 BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; smaller blocks spend their time starting threads
 
@@ -34,6 +35,8 @@ def attend(
     """
     if has_onednn(v) and not _amx():
         return _attend_written_out(q, k, v, key_mask)
+    if suits(q, v):
+        return attend_with_gradients(q, k, v, key_mask)
     mask = None if key_mask is None else key_mask[:, None, None, :]
     q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
