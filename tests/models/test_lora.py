@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from kinema.dit.lora import Adapters, LoraConfig, Pair, merge, unmerge
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError, WeightsError
-from kinema.weights import to_diffusers
+from kinema.weights import convert, describe, to_diffusers
 from kinema.weights.lora import DIALECTS, comfy_name, parse, read_lora, write_lora
 from kinema.weights.names import TO_THEIRS
 
@@ -272,3 +272,17 @@ def test_peft_reads_our_folder(dit: DiT, tmp_path):
     merge(dit, [(lora, 1.0)])
     for name, tensor in theirs.state_dict().items():
         torch.testing.assert_close(tensor, dit.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_files_are_described_and_rewritten_in_another_dialect(dit: DiT, tmp_path):
+    adapters = random_adapters(dit, alpha=2.0)
+    lora = adapters.lora(adapters.state_dict(), {"trigger": "zorb"})
+    write_lora(tmp_path / "a.safetensors", lora, "kohya")
+    facts = describe(tmp_path / "a.safetensors")
+    assert (facts["holds"], facts["rank"], facts["alpha"], facts["about"]) == ("LoRA", 4, [2.0], {"trigger": "zorb"})
+    convert(tmp_path / "a.safetensors", tmp_path / "b", "peft")
+    again = read_lora(tmp_path / "b")
+    same_weights(lora, again)
+    assert again.about == {"trigger": "zorb"}
+    with pytest.raises(WeightsError, match="comfy, kohya, diffusers, peft"):
+        convert(tmp_path / "a.safetensors", tmp_path / "c.safetensors", "published")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kinema.weights.convert import Layout
 
 PICTURES = (".mp4", ".png")
-LAYOUTS = ("safetensors", "published", "diffusers")  # of kinema.weights
+LAYOUTS = ("safetensors", "published", "diffusers", "comfy", "kohya", "peft")  # of kinema.weights
 
 
 def info_flags(parser: argparse.ArgumentParser) -> None:
@@ -110,8 +110,12 @@ def parameters(config: "DiTConfig | VAEConfig") -> str:
 
 def convert_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a checkpoint: .pt, .safetensors, a folder with one, or a training run")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers a new folder")
-    parser.add_argument("--to", choices=LAYOUTS, default=LAYOUTS[0], help="safetensors: names as they are; default: %(default)s")
+    parser.add_argument(
+        "target", type=Path, metavar="TARGET", help="a .safetensors file to write; with --to diffusers (of a model) or peft a folder"
+    )
+    parser.add_argument(
+        "--to", choices=LAYOUTS, default=LAYOUTS[0], help="safetensors: names as they are; of LoRA: its dialect; default: %(default)s"
+    )
     parser.set_defaults(run=run_convert)
 
 

@@ -4,6 +4,7 @@ read.py     files -> named tensors: .pt (never pickled code), safetensors, diffu
 names.py    the published names <-> those of diffusers
 guess.py    a config from nothing but names and shapes
 fit.py      tensors -> a model, or an error that lists every key that does not fit
+lora.py     adapters in every dialect
 convert.py  what a file is, and the same weights in another layout
 """
 

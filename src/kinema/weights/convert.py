@@ -18,12 +18,15 @@ from kinema.media.files import whole_file
 from kinema.vae.model import VAEConfig
 from kinema.weights.fit import published
 from kinema.weights.guess import DIT_MARK, VAE_ATTENTION, VAE_MARK, infer_dit_config, infer_vae_config
+from kinema.weights.lora import DIALECTS, read_lora, write_lora
 from kinema.weights.names import is_diffusers, to_diffusers
 from kinema.weights.read import State, load_state, weight_files
 
-Layout = Literal["safetensors", "published", "diffusers"]
-LAYOUTS: tuple[Layout, ...] = ("safetensors", "published", "diffusers")
-"""One file with the names as they are; one file with the published names; a diffusers folder with its config."""
+Layout = Literal["safetensors", "published", "diffusers", "comfy", "kohya", "peft"]
+LAYOUTS: tuple[Layout, ...] = ("safetensors", "published", "diffusers", "comfy", "kohya", "peft")
+"""One file with the names as they are; one file with the published names; a diffusers folder with its config. Of adapters: the
+dialects of weights/lora.py, among them diffusers'."""
+LORA = "LoRA"
 WITNESS_PARTS = ("weights.", "input.", "output.", "tiled.", "trajectory.", "rope.")
 DIFFUSERS_FILE, DIFFUSERS_CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 
@@ -35,7 +38,8 @@ def describe(path: Path) -> dict[str, Any]:
     """
     state = load_state(path)
     config = config_of(state, path)
-    return {
+    adapters = facts_of(path) if kind_of(state) == LORA else {}
+    return adapters | {
         "file": str(path),
         "format": "folder" if path.is_dir() else weight_files(path)[0].suffix.lstrip("."),
         "holds": kind_of(state),
@@ -47,6 +51,20 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
+def facts_of(path: Path) -> dict[str, Any]:
+    """What adapters are for; why they cannot be used, where that is so."""
+    try:
+        lora = read_lora(path)
+    except WeightsError as error:
+        return {"error": str(error)}
+    return {
+        "layers": len(lora.pairs),
+        "rank": lora.rank,
+        "alpha": sorted({pair.alpha for pair in lora.pairs.values()}),
+        "about": lora.about,
+    }
+
+
 def kind_of(state: State) -> str:
     if DIT_MARK in state or is_diffusers(state):
         return "HunyuanVideo DiT"
@@ -54,7 +72,7 @@ def kind_of(state: State) -> str:
         return "HunyuanVideo VAE" if VAE_ATTENTION in state else "Kinema VAE"
     if all(name.startswith(WITNESS_PARTS) for name in state):
         return "witness, for kinema verify"
-    return "LoRA" if any("lora_" in name for name in state) else "unknown"
+    return LORA if any("lora_" in name for name in state) else "unknown"
 
 
 def config_of(state: State, path: Path) -> DiTConfig | VAEConfig | None:
@@ -86,11 +104,22 @@ def convert(source: Path, target: Path, layout: Layout) -> None:
     Raises WeightsError where the source cannot be read or does not have such a layout, OutputError where writing fails.
     """
     state = load_state(source)
-    if layout == "diffusers":
+    if kind_of(state) == LORA:
+        convert_lora(source, target, layout)
+    elif layout in DIALECTS and layout != "diffusers":
+        raise WeightsError(f"{source} holds {kind_of(state)}: {layout} is a dialect of LoRA; use safetensors, published or diffusers")
+    elif layout == "diffusers":
         write_diffusers(state, source, target)
     else:
         with whole_file(target) as draft:
             write_tensors(published(state) if layout == "published" else state, draft)
+
+
+def convert_lora(source: Path, target: Path, layout: Layout) -> None:
+    dialect = next((name for name in DIALECTS if name == layout), None)
+    if dialect is None:
+        raise WeightsError(f"{source} holds LoRA: give one of its dialects, {', '.join(DIALECTS)}")
+    write_lora(target, read_lora(source), dialect)
 
 
 def write_tensors(state: State, path: Path) -> None:
