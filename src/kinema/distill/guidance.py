@@ -21,7 +21,7 @@ from kinema.flow.path import interpolate
 from kinema.train.objective import Draws
 
 Latents = Float[Tensor, "B C t h w"]
-SCALE_BINS = (1.0, 3.0, 5.5, float("inf"))
+SCALE_BINS = (2.0, 4.0, 6.0, float("inf"))
 
 
 @dataclass(frozen=True, kw_only=True)
