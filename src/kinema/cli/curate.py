@@ -42,6 +42,10 @@ def recipe_flags(parser: argparse.ArgumentParser) -> None:
 def work_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DATASET", help="a run that was stopped goes on there")
     recipe_flags(parser)
+    engine_flags(parser)
+
+
+def engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="default: %(default)s")
     parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; default: one started here")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
@@ -87,8 +91,8 @@ def review_flags(parser: argparse.ArgumentParser) -> None:
 
 def bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, default=100_000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--ms", type=float, default=10.0, metavar="X", help="what the simulated operator takes for an item; default: 10")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
+    parser.add_argument("--ms", type=float, default=20.0, metavar="X", help="what the simulated operator takes for an item; default: 20")
+    engine_flags(parser)
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -182,7 +186,7 @@ def run_bench(args: argparse.Namespace) -> None:
     from kinema.curation.bench import overhead
 
     with ProgressBar() as progress:
-        found = overhead(args.items, args.ms / 1000, args.workers, progress)
+        found = overhead(args.items, args.ms / 1000, work_of(args), progress)
     for line in found:
         print(line)
 

@@ -23,6 +23,7 @@ from kinema.errors import InputError
 State: TypeAlias = Literal["running", "retry", "done", "failed"]
 COMMIT_EVERY = 0.1  # seconds
 NAME = "ledger.sqlite"
+VERSION = 1  # of the layout below
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (
   root BLOB, path BLOB, key TEXT, bytes INTEGER, reason TEXT, detail TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID;
@@ -79,11 +80,18 @@ class Ledger:
                 raise InputError(f"{folder}: another run is writing here: wait for it, or choose another --out") from error
         elif not self.path.exists():
             raise InputError(f"{folder} holds no {NAME}: it is no dataset that `kinema curate` wrote")
+        known = self.path.exists()
         self.sql = sqlite3.connect(self.path, isolation_level=None)
+        self.check_version(known)
         if write:
-            self.sql.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
+            self.sql.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA user_version={VERSION}; {SCHEMA}")
             self.sql.execute("UPDATE task SET state = 'retry', interrupted = interrupted + 1 WHERE state = 'running'")
         self.committed, self.run_id = time.monotonic(), 0
+
+    def check_version(self, known: bool) -> None:
+        found = self.sql.execute("PRAGMA user_version").fetchone()[0]
+        if known and found != VERSION:
+            raise InputError(f"{self.path} has layout {found} and this version of Kinema reads {VERSION}: choose another --out")
 
     def close(self) -> None:
         """Forget what was begun and not finished, without blame, and let others write."""
