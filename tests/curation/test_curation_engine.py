@@ -170,6 +170,14 @@ def test_two_runs_may_not_write_to_one_dataset(tmp_path: Path):
         Ledger(tmp_path)
 
 
+def test_a_ledger_of_another_layout_is_refused(tmp_path: Path):
+    with Ledger(tmp_path) as ledger:
+        ledger.sql.execute("PRAGMA user_version=99")
+    for write in (True, False):
+        with pytest.raises(InputError, match="layout 99"):
+            Ledger(tmp_path, write=write)
+
+
 def test_an_operator_that_was_interrupted_is_tried_last_and_not_blamed(library: Path, alone: tuple[Path, dict], tmp_path: Path):
     """A run that died leaves `running` rows behind: not an attempt, but a reason to put the item last."""
     films.go(library, tmp_path)

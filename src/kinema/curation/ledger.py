@@ -91,6 +91,9 @@ class Ledger:
     def check_version(self, known: bool) -> None:
         found = self.sql.execute("PRAGMA user_version").fetchone()[0]
         if known and found != VERSION:
+            self.sql.close()
+            if self.write:
+                self.lock.close()
             raise InputError(f"{self.path} has layout {found} and this version of Kinema reads {VERSION}: choose another --out")
 
     def close(self) -> None:
