@@ -1,6 +1,8 @@
 """The scaling law: what is fitted is what made the data, the paper's figures follow from its coefficients, a sweep repeats nothing."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from kinema.presets import tiny
 from kinema.train.scaling import ROWS, RUNS, ScalingConfig, Size, plan, points, sweep
 from kinema.train.scaling_fit import PAPER, Point, PowerLaw, fit_law
 from kinema.train.scaling_plot import plot
+from kinema.train.video import VideoTraining
 
 BUDGETS = (0.001, 0.01, 0.1, 1.0, 10.0)
 ALPHA, BETA = 0.5, 0.35  # how loss falls with size and with data
@@ -99,9 +102,9 @@ def test_the_picture_is_written_whole(tmp_path):
 def config(folder, **other):
     model = replace(tiny().dit, rope_axes=(2, 2, 4), width=8, heads=1)
     sizes = (Size(width=8, single_blocks=1), Size(width=16, single_blocks=1))
-    same = {"budgets": (2e-8,), "tokens": 24, "side": 32, "frames": 9, "least_steps": 2, "heldout_batches": 2}
-    named = {"out": folder / "out", "train": (folder / "train",), "heldout": (folder / "heldout",)}
-    return ScalingConfig(**named, model=model, **{"sizes": sizes} | same | other)
+    named = {"out": folder / "out", "train": (folder / "train",), "heldout": (folder / "heldout",), "model": model, "sizes": sizes}
+    small = {"budgets": (2e-8,), "tokens": 24, "side": 32, "frames": 9, "least_steps": 2, "heldout_batches": 2}
+    return ScalingConfig(**named | small | other)
 
 
 @pytest.fixture
@@ -123,6 +126,23 @@ def test_a_sweep_repeats_no_row_and_makes_a_lost_one_again_to_the_same_bits(fold
     assert sweep(config(folder), say=lambda text: None) == rows
     assert kept_run.stat().st_mtime_ns == before
     assert json.loads(path.read_text().splitlines()[1])["loss"] == json.loads(lost)["loss"]
+
+
+def test_a_run_that_is_told_to_stop_leaves_no_row_and_ends_later_with_the_same_bits(folder, monkeypatch):
+    whole = sweep(config(folder, out=folder / "whole"), say=lambda text: None)
+    seen, inner = [], VideoTraining.loss
+
+    def interrupted(self, step, generator):
+        seen.append(step)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(self, step, generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoTraining, "loss", interrupted)
+        assert sweep(config(folder), say=lambda text: None) is None
+    assert points(config(folder)) == []
+    assert [(row.size, row.loss) for row in sweep(config(folder), say=lambda text: None)] == [(row.size, row.loss) for row in whole]
 
 
 def test_a_sweep_grows_by_sizes_and_budgets_but_not_by_other_settings(folder):

@@ -9,6 +9,7 @@ from kinema.cli.console import say
 from kinema.errors import InputError
 
 if TYPE_CHECKING:
+    from kinema.train.scaling import Planned
     from kinema.train.scaling_fit import Fit, Point
 
 LAWS = ("image", "video")
@@ -52,14 +53,19 @@ def run_recipe(args: argparse.Namespace) -> None:
 
     config = override(read_config(ScalingConfig, args.recipe), args.changes)
     if args.plan:
-        for each in plan(config, say):
-            flops = each.steps * each.flops_a_step
-            print(f"{each.name:>24} PF  {each.params / 1e6:8.3f} M parameters  {each.steps:>7} steps  {flops:.3g} FLOPs")
-        return
-    rows = points(config) if args.fit else sweep(config, say)
-    if not rows:
+        show(plan(config, say))
+    elif (rows := points(config) if args.fit else sweep(config, say)) is None:
+        say("stopped; start it again to go on")
+    elif not rows:
         raise InputError(f"{config.out} has no rows yet: run without --fit")
-    report(config.out, fit_law(rows), rows, args.predict)
+    else:
+        report(config.out, fit_law(rows), rows, args.predict)
+
+
+def show(planned: "list[Planned]") -> None:
+    for each in planned:
+        flops = each.steps * each.flops_a_step
+        print(f"{each.name:>24} PF  {each.params / 1e6:8.3f} M parameters  {each.steps:>7} steps  {flops:.3g} FLOPs")
 
 
 def report(out: Path, fit: "Fit", rows: "list[Point]", budgets: "tuple[float, ...] | list[float]") -> None:

@@ -125,8 +125,8 @@ class Planned:
         return round(self.budget * PETA / self.flops_a_step)
 
 
-def sweep(config: ScalingConfig, say: Say = print) -> list[Point]:
-    """Run every size at every budget that has no row yet; returns all rows.
+def sweep(config: ScalingConfig, say: Say = print) -> list[Point] | None:
+    """Run every size at every budget that has no row yet; returns all rows, or None where a run was told to stop.
 
     Raises InputError where `out` holds a sweep of other settings.
     """
@@ -135,6 +135,8 @@ def sweep(config: ScalingConfig, say: Say = print) -> list[Point]:
     for run in plan(config, say):
         if run.name not in have:
             row = measure(config, run)
+            if row is None:
+                return None
             add_row(config.out, row)
             say(f"{run.name} PF: {run.params / 1e6:.3g} M parameters, {run.steps} steps, held-out loss {row['loss']:.4f}")
     return points(config)
@@ -159,10 +161,12 @@ def plan(config: ScalingConfig, say: Say = print) -> list[Planned]:
     return planned
 
 
-def measure(config: ScalingConfig, run: Planned) -> dict[str, Any]:
-    """Train one model and score it; the row."""
+def measure(config: ScalingConfig, run: Planned) -> dict[str, Any] | None:
+    """Train one model and score it; its row, or None where it was told to stop before its end."""
     began = time.monotonic()
     finished = train_video(recipe_of(config, run))
+    if finished.progress < 1:
+        return None
     model = DiT(config.model_of(run.size))
     model.load_state_dict(finished.averaged())
     return {
