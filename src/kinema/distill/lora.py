@@ -24,6 +24,7 @@ from kinema.text.encoder import load_text_encoder
 from kinema.train.loop import LoopConfig, Run, Task, fit
 from kinema.train.objective import FlowConfig, by_sigma, draw, drop_text, flow_loss, hashed
 from kinema.train.recipe import prepared, write_run_card
+from kinema.train.speed import Work
 from kinema.version import __version__
 from kinema.weights import load_dit, load_vae
 from kinema.weights.lora import Dialect, write_lora
@@ -56,12 +57,15 @@ class LoraRecipe:
 class LoraTraining(Task):
     """The Task that trains adapters."""
 
+    model: Adapters
+
     def __init__(self, dit: DiT, recipe: LoraRecipe, loader: Loader, about: dict[str, Any]):
         """dit: stays as it is; its layers ask the adapters from now on. about: goes into the file."""
         self.dit, self.recipe, self.loader, self.about = dit.requires_grad_(False), recipe, loader, about
         self.flow = FlowConfig(shift=recipe.shift, text_dropout=recipe.text_dropout)
         self.model = Adapters(dit, recipe.lora)
         self.model.attach(dit)
+        self.last = Work()
         save_memory(dit, recipe.checkpointing, False)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -70,7 +74,11 @@ class LoraTraining(Task):
         draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, 0, key, self.flow, self.loader.device)
         text, mask, pooled = drop_text(batch.text, batch.text_mask, batch.pooled, self.loader.null, draws.dropped)
         each = flow_loss(self.forward, batch.latents, text, mask, pooled, draws)
+        self.last = Work(samples=len(each), tokens=len(each) * batch.bucket.tokens, size=str(batch.bucket))
         return each.mean(), by_sigma(each, draws.sigma)
+
+    def work(self) -> Work:
+        return self.last
 
     def forward(self, *args: Any, **options: Any) -> Tensor:
         """A model that takes a guidance scale learns at 1, which is none: its own scales stay what they are."""

@@ -21,6 +21,7 @@ from kinema.train import ranks
 from kinema.train.loop import LoopConfig, Run, Task, fit
 from kinema.train.objective import Draws
 from kinema.train.recipe import MemoryConfig, prepared, start_from, write_run_card
+from kinema.train.speed import Work
 from kinema.train.video import Batches, VideoTask
 from kinema.weights import load_dit, load_state
 
@@ -65,11 +66,16 @@ class Distillation(Task):
         self.student = Guided(spread(self.model, **memory), embedded=True)
         self.teacher = Guided(spread(teacher), embedded=self.config.dit.guidance)
         self.batches = Batches(recipe.data, world.device, recipe.loop.seed, world.data_rank, world.data_ranks)
+        self.last = Work()
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draws = self.batches.next()
         each, figures = self.errors(batch, draws, generator)
+        self.last = Work(samples=len(each), tokens=len(each) * batch.bucket.tokens, size=str(batch.bucket))
         return each.sum() * self.batches.ranks / batch.total, figures  # the mean over ranks is the mean over samples
+
+    def work(self) -> Work:
+        return self.last
 
     def errors(self, batch: Batch, draws: Draws, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """One error a sample, and figures."""
