@@ -72,7 +72,7 @@ class Duplicates:
     def run_set(self, table: Table) -> Mapping[str, Rows]:
         vectors = table.vectors.get("embedding", np.full((len(table.items), 1), np.nan, np.float32))
         there = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        order = there[np.argsort([place_in_line(table, index) for index in there], kind="stable")] if len(there) else there
+        order = there[np.argsort([place_in_line(table, index) for index in there.tolist()], kind="stable")] if len(there) else there
         twin, nearest = self.matches(table, order, vectors)
         rows: dict[str, Rows] = {}
         for place, index in enumerate(order.tolist()):

@@ -20,7 +20,7 @@ SYLLABLES = (
     "ka", "lo", "mi", "tra", "ven", "so", "dex", "pho", "clip", "stock",
     "via", "nor", "al", "ter", "bi", "xu", "ray", "zen", "qua", "fi",
 )  # fmt: skip
-Picture = Float[np.ndarray, "h w 4"]  # straight RGBA in [0, 1]
+Picture = Float[np.ndarray, "_ _ 4"]  # straight RGBA in [0, 1]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     python -m kinema.curation.planted make --clips DIR [--count 200]
     python -m kinema.curation.planted score --clips DIR
+    python -m kinema.curation.planted cuts --film bbb.mp4 --marks tests/curation/bbb_cuts.csv
 
 A clip has one fault or none. `truth.jsonl` says which, where, and how strong. Clips come from the world's held-out split, marks from
 pictures and fonts that the detector never saw. Both commands go on where they stopped.
@@ -10,7 +11,7 @@ pictures and fonts that the detector never saw. Both commands go on where they s
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ class Studio:
     pictures: Sequence[np.ndarray]  # for logos
 
     def film(self, seed: int, size: tuple[int, int], frames: int = FRAMES) -> Frames:
-        clip = render(sample_spec(seed, self.pack.subjects, frames, *size, "heldout"), self.pack)
+        spec = sample_spec(seed, self.pack.subjects, frames, *size, "heldout")
+        if spec.style == "cinematic":  # it has black bars of its own
+            spec = replace(spec, style="3D render")
+        clip = render(spec, self.pack)
         return np.ascontiguousarray(rearrange(clip.frames.numpy(), "T C H W -> T H W C"))
 
 
@@ -203,17 +207,23 @@ def studio_of(pack: SpritePack) -> Studio:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Clips with planted faults, and how well the filters find them.")
-    parser.add_argument("what", choices=("make", "score"))
-    parser.add_argument("--clips", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--count", type=int, default=200)
+    what = parser.add_subparsers(dest="what", required=True)
+    for name, about in (("make", "write the clips"), ("score", "recall and precision of every filter on them")):
+        one = what.add_parser(name, help=about)
+        one.add_argument("--clips", type=Path, required=True, metavar="DIR")
+        one.add_argument("--count", type=int, default=2000, help="default: %(default)s")
+    film = what.add_parser("cuts", help="F1 of the cuts of a film that a person marked")
+    film.add_argument("--film", type=Path, required=True, metavar="FILE")
+    film.add_argument("--marks", type=Path, required=True, metavar="CSV")
+    film.add_argument("--fps", type=float, default=24.0, help="default: %(default)s")
     chosen = parser.parse_args()
     if chosen.what == "make":
         for row in make(chosen.clips, chosen.count, studio_of(SpritePack.open())):
             print(row["name"], row["fault"], flush=True)
         return
-    from kinema.curation.judge import score
+    from kinema.curation.judge import Marks, of_film, score, table
 
-    print(score(chosen.clips))
+    print(score(chosen.clips) if chosen.what == "score" else table(of_film(chosen.film, Marks.read(chosen.marks), chosen.fps)))
 
 
 if __name__ == "__main__":

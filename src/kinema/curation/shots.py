@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kinema.curation.decode import gray, pixels, small_size, upright
-from kinema.curation.exact import decoded, opened
+from kinema.curation.decode import UNKNOWN_FPS, gray, pixels, small_size, timed, upright
+from kinema.curation.exact import opened
 from kinema.curation.filters.clarity import clear_start, laplacian_variance
 from kinema.curation.operator import Device, Item, ItemError, Level, Measurement, Metric, Rejection, Rows, Span, Values
 from kinema.errors import MissingExtraError
@@ -34,6 +34,7 @@ WINDOW, RIM = 100, 25  # frames it sees at once, of which so many at each end on
 SURE, MAYBE = 0.5, 0.1  # its probability: alone, and where a detector proposes a cut
 NEAR = 3  # frames between two opinions on one cut
 HARD = 3  # frames: a longer transition is gradual
+SHOT = 8  # frames: what is shorter, between two transitions, belongs to one gradual transition
 DARK, LEAST_DARK = 12.0, 4  # mean luma, and frames, of a stretch of black
 ADAPTIVE = {"adaptive_threshold": 3.0, "window_width": 2, "min_content_val": 15.0, "min_scene_len": 8}
 HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 8}
@@ -134,10 +135,10 @@ def small_frames(item: Item) -> Iterator[tuple[float, float, UInt8[np.ndarray, "
     """Rate, time and picture, 256 pixels on the shorter side, of every frame."""
     with opened(item) as container:
         stream, size = container.streams.video[0], None
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
-        for index, frame in enumerate(decoded(container)):
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or UNKNOWN_FPS
+        for time, frame in timed(container, item, fps):
             size = size or small_size(*upright(frame))
-            yield fps, frame.time if frame.time is not None else index / fps, pixels(frame, *size)
+            yield fps, time, pixels(frame, *size)
 
 
 def analyse(item: Item) -> Signals:
@@ -182,7 +183,7 @@ def dark_stretches(signals: Signals) -> list[Transition]:
 
 
 def transitions(signals: Signals) -> list[Transition]:
-    """All opinions together, those that touch joined into one."""
+    """All opinions together, those with no shot between them joined into one."""
     found = confirmed(signals) + dark_stretches(signals)
     for cut in signals.proposed:
         near = signals.cut[max(0, cut - 1 - NEAR) : cut + NEAR]
@@ -190,8 +191,8 @@ def transitions(signals: Signals) -> list[Transition]:
             found.append(Transition(cut, cut))
     joined: list[Transition] = []
     for each in sorted(found):
-        if joined and each.start <= joined[-1].end + NEAR:
-            joined[-1] = Transition(joined[-1].start, max(joined[-1].end, each.end)) if joined[-1] != each else each
+        if joined and each.start <= joined[-1].end + SHOT:
+            joined[-1] = Transition(joined[-1].start, max(joined[-1].end, each.end))
         else:
             joined.append(each)
     return joined

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from kinema.curation.decode import gray
 
 PAIR_SECONDS = 0.5
-GRID = 8  # pixels between the points to which the camera's motion is fitted
+GRID, FIT_GRID = 4, 8  # pixels between the points at which speed is read, and to which the camera's motion is fitted
 FIT_PIXELS = 1.5  # a point this near to the fit moves with the camera
 SHAKE_SIDE = 128  # pixels of the shorter side, for the camera's path
 STILL_LEVELS = 3  # luma levels: coding noise stays below, on the most changed hundredth of a small picture
@@ -36,23 +36,24 @@ def diagonal(frames: np.ndarray) -> float:
     return float(np.hypot(*frames.shape[1:3]))
 
 
-def camera_fit(flow: Float[np.ndarray, "h w 2"], grid: int) -> Float[np.ndarray, "2 3"] | None:
-    """The affine map that most of the picture follows, without outliers."""
+def on_grid(flow: Float[np.ndarray, "h w 2"], grid: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+    """Points `grid` pixels apart, and the flow there."""
     rows, columns = np.mgrid[grid // 2 : flow.shape[0] : grid, grid // 2 : flow.shape[1] : grid]
-    points = np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
-    moved = points + flow[rows, columns].reshape(-1, 2)
-    fit, _ = cv2.estimateAffine2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=FIT_PIXELS, maxIters=200, refineIters=3)
+    return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32), flow[rows, columns].reshape(-1, 2)
+
+
+def camera_fit(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "2 3"] | None:
+    """The affine map that most of the picture follows, without outliers."""
+    points, moves = on_grid(flow, FIT_GRID)
+    fit, _ = cv2.estimateAffine2D(points, points + moves, method=cv2.RANSAC, ransacReprojThreshold=FIT_PIXELS, maxIters=200, refineIters=3)
     return fit
 
 
-def without_camera(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "h w 2"]:
-    """Flow less the affine fit; unchanged where there is none."""
-    fit = camera_fit(flow, GRID)
-    if fit is None:
-        return flow
-    rows, columns = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    (a, b, x), (c, d, y) = fit.astype(np.float32)
-    return flow - np.stack([(a - 1) * columns + b * rows + x, c * columns + (d - 1) * rows + y], -1)
+def without_camera(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "n 2"]:
+    """Flow less the affine fit, every 4 pixels; unchanged where there is no fit."""
+    points, moves = on_grid(flow, GRID)
+    fit = camera_fit(flow)
+    return moves if fit is None else moves + points - points @ fit[:, :2].T - fit[:, 2]
 
 
 def pairs_apart(times: Float[np.ndarray, "T"]) -> list[tuple[int, int]]:
@@ -69,9 +70,8 @@ def flow_shares(luma: UInt8[np.ndarray, "T h w"], times: Float[np.ndarray, "T"])
     search, found = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST), []
     for a, b in pairs_apart(times):
         flow = search.calc(luma[a], luma[b], None)  # type: ignore[call-overload]
-        speed = np.hypot(flow[..., 0], flow[..., 1])
-        left = without_camera(flow)
-        values = speed.mean(), np.percentile(speed[::2, ::2], 95), np.hypot(left[..., 0], left[..., 1]).mean()
+        speed = np.linalg.norm(on_grid(flow, GRID)[1], axis=1)
+        values = speed.mean(), np.percentile(speed, 95), np.linalg.norm(without_camera(flow), axis=1).mean()
         found.append(np.array(values) * PAIR_SECONDS / (times[b] - times[a]))
     return np.array(found)
 
@@ -83,7 +83,7 @@ def camera_steps(luma: UInt8[np.ndarray, "T h w"]) -> Float[np.ndarray, "S 2"]:
     search, steps = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), []
     for before, after in pairwise(small):
         flow = search.calc(before, after, None)  # type: ignore[call-overload]
-        fit = camera_fit(flow, GRID)
+        fit = camera_fit(flow)
         middle = np.array([flow.shape[1] / 2, flow.shape[0] / 2, 1.0])
         steps.append(fit @ middle - middle[:2] if fit is not None else np.zeros(2))
     return np.array(steps).reshape(-1, 2) / np.hypot(*small[0].shape)

@@ -1,7 +1,7 @@
 """Written text in the picture, and subtitles, which stand still in its lower quarter.
 
-Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read as at least two letters or digits is no text,
-however much it looks like it.
+Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read, as a word or as two letters for certain,
+is no text, however much it looks like it.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from kinema.errors import MissingExtraError
 
 LONGEST = 640  # pixels: a longer frame is shrunk to this for the detector
-SURE = 0.6  # of the recogniser
-LEGIBLE = 2  # letters or digits
+SURE, CERTAIN = 0.6, 0.9  # of the recogniser, for words and for what is shorter
+WORD, LEGIBLE = 4, 2  # letters or digits
 SAME_BOX = 0.7  # intersection over union in height and place; a subtitle's width changes with its words
 LOWER = 0.75  # of the height: below it text counts as a subtitle
 STABLE_SHARE = 0.75  # of the frames read
@@ -47,7 +47,8 @@ def reader() -> Any:
 
 
 def legible(text: str, score: float) -> bool:
-    return score >= SURE and sum(letter.isalnum() for letter in text) >= LEGIBLE
+    letters = sum(letter.isalnum() for letter in text)
+    return (letters >= WORD and score >= SURE) or (letters >= LEGIBLE and score >= CERTAIN)
 
 
 def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
