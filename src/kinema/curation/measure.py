@@ -86,11 +86,15 @@ class Clarity(OnClip):
     """How soft the edges are."""
 
     name: ClassVar[str] = "clarity"
-    gives: ClassVar[tuple[Metric, ...]] = (Metric("blur", "pixels", "at most"), Metric("sharpness", "luma² at 256 px", "at least"))
+    gives: ClassVar[tuple[Metric, ...]] = (
+        Metric("blur", "thousandths of the shorter side", "at most"),
+        Metric("sharpness", "luma² at 256 px", "at least"),
+    )
 
     def run(self, item: Item, values: Values) -> Rows:
         clip = footage(item)
-        return rows(blur=blur(clip.full), sharpness=sharpness(clip.small))
+        pixels = blur(clip.full)
+        return rows(blur=None if pixels is None else 1000 * pixels / min(clip.full.shape[1:3]), sharpness=sharpness(clip.small))
 
 
 @dataclass(frozen=True, kw_only=True)
