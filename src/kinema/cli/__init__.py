@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, scaling, train, world
+from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, scaling, serve, train, world
 from kinema.cli.console import guarded
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "distill": ("train a student that takes its guidance as an input, or few steps", distill.flags),
     "evaluate": ("score a model", evaluate.flags),
     "arena": ("let people compare models' videos without knowing which is whose", arena.flags),
+    "serve": ("open the web page and the HTTP API", serve.flags),
     "bench": ("how fast each part runs on this machine", bench.flags),
 }
 """Name -> one line of help, and the function that adds its flags and sets `run`."""

@@ -10,93 +10,88 @@ GET  /healthz, /metrics        for monitors
 
 import asyncio
 import json
-import secrets
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from kinema.errors import InputError, MissingExtraError
-from kinema.pipelines.base import MAX_SEED, Request
-from kinema.presets import MODELS
-from kinema.serve.guard import Bucket, Guard, Keys
+from kinema.serve.guard import COOKIE
 from kinema.serve.jobs import Job, Queue, QueueFullError
+from kinema.serve.orders import PREVIEW, Service, VideoRequest
 
 try:
     from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Response
     from fastapi import Request as HttpRequest
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse
+    from fastapi.security import HTTPBearer
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     from prometheus_client.core import GaugeMetricFamily
-    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import ValidationError
     from sse_starlette import EventSourceResponse
+    from starlette.exceptions import HTTPException as AnyHTTPException
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve") from error
 
 STATUS = {"queued": "queued", "running": "in_progress", "done": "completed", "failed": "failed", "cancelled": "failed"}
 TYPES = {".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp"}
 EVENT_EVERY = 0.25  # seconds between looks at a job for its events
-PREVIEW = "preview.webp"
-LARGEST_BODY = 64 * 2**20
+MOST_FIELDS = 32  # of a form
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {kind: {"schema": VideoRequest.model_json_schema()} for kind in ("application/json", "multipart/form-data")},
+    }
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """What the API works on."""
-
-    queue: Queue
-    folder: Path  # results: one folder a job
-    models: tuple[str, ...]  # presets whose weights are here
-    keys: Keys | None = None  # None: no key is asked for
-    rate: Bucket = field(default_factory=lambda: Bucket(60, 1.0))  # new jobs a client
-
-
-class VideoRequest(BaseModel):
-    """A video to make. What is left out is the model's default. Fields beyond OpenAI's are marked Kinema."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: str = Field(min_length=1, max_length=4000, description="what the video shows")
-    model: str = Field("mini", max_length=64, description="see /v1/models")
-    size: str | None = Field(None, pattern=r"^[0-9]{2,4}x[0-9]{2,4}$", description="width x height, such as 1280x720; multiples of 16")
-    seconds: float | None = Field(None, gt=0, le=600, description="length; rounded to a number of frames that the VAE takes")
-    frames: int | None = Field(None, ge=1, le=2401, description="Kinema: in place of seconds; 1 + a multiple of 4")
-    fps: int | None = Field(None, ge=1, le=240, description="Kinema: frames a second")
-    steps: int | None = Field(None, ge=1, le=200, description="Kinema: denoising steps")
-    guidance: float | None = Field(None, ge=1, le=100, description="Kinema: how closely to follow the prompt")
-    shift: float | None = Field(None, gt=0, le=100, description="Kinema: of the schedule, towards high noise")
-    sampler: str | None = Field(None, max_length=32, description="Kinema: euler, heun ...")
-    negative: str | None = Field(None, max_length=4000, description="Kinema: what to keep away from")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Kinema: the same seed gives the same video")
-
-
-def create_api(service: Service) -> FastAPI:
-    """The API as an application of its own; the page is mounted on it."""
-    from kinema.version import __version__
-
-    app = FastAPI(title="Kinema", version=__version__, description=__doc__)
-    app.add_middleware(Guard, largest=LARGEST_BODY)
+def add_api(app: FastAPI, service: Service) -> None:
+    """The API's routes, and errors in OpenAI's form."""
     app.include_router(router_of(service))
     app.add_exception_handler(InputError, lambda _, error: problem(400, str(error)))
     app.add_exception_handler(QueueFullError, lambda _, error: problem(429, str(error), {"Retry-After": "30"}))
-    app.add_exception_handler(HTTPException, lambda _, error: problem(error.status_code, error.detail, error.headers))  # type: ignore[attr-defined]
-    return app
+    app.add_exception_handler(RequestValidationError, lambda _, error: problem(400, told(error.errors())))  # type: ignore[attr-defined]
+    app.add_exception_handler(AnyHTTPException, lambda _, error: problem(error.status_code, error.detail, error.headers))  # type: ignore[attr-defined]
 
 
 def problem(status: int, message: str, headers: Any = None) -> JSONResponse:
     """An error in OpenAI's form."""
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": None}}, status, headers)
+    plain = message.encode("utf-8", "backslashreplace").decode()  # half a character cannot be sent
+    return JSONResponse({"error": {"message": plain, "type": kind, "param": None, "code": None}}, status, headers)
+
+
+def told(errors: Any) -> str:
+    """What pydantic found, without what was sent."""
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'request'}: {each['msg']}" for each in errors)
+
+
+async def read_order(http: HttpRequest) -> VideoRequest:
+    """The body as JSON, or as a form, which is what OpenAI's client sends. Raises InputError for anything else."""
+    kind = http.headers.get("content-type", "").partition(";")[0].strip()
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        async with http.form(max_files=0, max_fields=MOST_FIELDS) as form:
+            given: Any = dict(form)
+    else:
+        try:
+            given = json.loads(await http.body())
+        except (ValueError, RecursionError) as error:
+            raise InputError("the body is neither JSON nor a form") from error
+    try:
+        return VideoRequest.model_validate(given)
+    except ValidationError as error:
+        raise InputError(told(error.errors())) from error
 
 
 def router_of(service: Service) -> APIRouter:
     queue, routes = service.queue, APIRouter()
 
-    def user_of(http: HttpRequest, authorization: Annotated[str | None, Header()] = None) -> str:
-        if service.keys is None:
-            return f"at {http.client.host if http.client else 'unknown'}"
-        user = service.keys.user((authorization or "").removeprefix("Bearer ").strip())
+    def user_of(
+        http: HttpRequest, _: Annotated[Any, Depends(HTTPBearer(auto_error=False, description="kinema serve key add NAME"))]
+    ) -> str:
+        user = user_at(service, http)
         if user is None:
             raise HTTPException(401, "a valid API key is needed: Authorization: Bearer kn-...", {"WWW-Authenticate": "Bearer"})
         return user
@@ -106,19 +101,17 @@ def router_of(service: Service) -> APIRouter:
     def own(name: str, user: User) -> Job:
         job = queue.get(name)
         if job is None or (service.keys is not None and job.user != user):
-            raise HTTPException(404, f"no video {name!r}")
+            raise HTTPException(404, "there is no such video")
         return job
 
     Own = Annotated[Job, Depends(own)]
 
-    @routes.post("/v1/videos")
-    def create(body: VideoRequest, user: User, idempotency_key: Annotated[str | None, Header(max_length=255)] = None) -> dict[str, Any]:
-        wait = service.rate.take(user)
-        if wait:
-            raise HTTPException(429, f"too many requests: try again in {wait:.0f} s", {"Retry-After": f"{wait + 1:.0f}"})
-        known = idempotency_key and queue.by_key(user, idempotency_key)
-        seed = known.request["seed"] if known else None
-        return describe(queue, queue.submit(user, plain_request(service, body, seed), idempotency_key))
+    @routes.post("/v1/videos", openapi_extra=BODY)
+    async def create(
+        http: HttpRequest, user: User, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
+    ) -> dict[str, Any]:
+        wanted = await read_order(http)
+        return describe(queue, await asyncio.to_thread(service.submit, user, wanted, idempotency_key))
 
     @routes.get("/v1/videos")
     def every(
@@ -140,11 +133,11 @@ def router_of(service: Service) -> APIRouter:
     def content(job: Own, variant: Literal["video", "thumbnail"] = "video") -> FileResponse:
         if job.file is None:
             raise HTTPException(404, f"video {job.id!r} is {STATUS[job.status]}: there is no file yet")
-        return send(service.folder / job.id / (job.file if variant == "video" else PREVIEW))
+        return send(job.place(service.folder) / (job.file if variant == "video" else PREVIEW))
 
     @routes.get("/v1/videos/{name}/preview", response_class=FileResponse)
     def preview(job: Own) -> FileResponse:
-        return send(service.folder / job.id / PREVIEW, {"Cache-Control": "no-store"})
+        return send(service.shown(job), {"Cache-Control": "no-store"})
 
     @routes.post("/v1/videos/{name}/cancel")
     def cancel(job: Own) -> dict[str, Any]:
@@ -155,7 +148,7 @@ def router_of(service: Service) -> APIRouter:
         queue.cancel(job.id)
         if not queue.delete(job.id):
             raise HTTPException(409, f"video {job.id!r} is being stopped: delete it again in a moment")
-        shutil.rmtree(service.folder / job.id, ignore_errors=True)
+        shutil.rmtree(job.place(service.folder).parent, ignore_errors=True)
         return {"id": job.id, "object": "video.deleted", "deleted": True}
 
     @routes.get("/v1/videos/{name}/events", response_class=EventSourceResponse)
@@ -166,7 +159,9 @@ def router_of(service: Service) -> APIRouter:
     def models(user: User) -> dict[str, Any]:
         return {
             "object": "list",
-            "data": [{"id": name, "object": "model", "owned_by": "kinema"} | defaults(name) for name in service.models],
+            "data": [
+                {"id": name, "object": "model", "created": 0, "owned_by": "kinema"} | offers(service, name) for name in service.models
+            ],
         }
 
     @routes.get("/healthz")
@@ -174,25 +169,18 @@ def router_of(service: Service) -> APIRouter:
         return {"status": "ok", "jobs": queue.counts()}
 
     @routes.get("/metrics")
-    def metrics() -> Response:
+    def metrics(_: User) -> Response:
         return Response(generate_latest(registry_of(queue)), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
 
-def plain_request(service: Service, body: VideoRequest, seed: int | None = None) -> dict[str, Any]:
-    """The request with nothing left to choose, checked against the model's own rules. Raises InputError."""
-    if body.model not in service.models:
-        raise InputError(f"model={body.model!r} is not served here: use one of {', '.join(service.models)}")
-    config = MODELS[body.model]()
-    chosen = body.model_dump(exclude={"model", "size", "seconds", "prompt"})
-    if body.size:
-        chosen["width"], chosen["height"] = map(int, body.size.split("x"))
-    if body.seconds and not body.frames:
-        chosen["frames"] = 1 + 4 * max(0, round((body.seconds * (body.fps or config.defaults.fps) - 1) / 4))
-    chosen["seed"] = next(given for given in (body.seed, seed, secrets.randbelow(2**31)) if given is not None)
-    request: Request = config.request(body.prompt, **chosen)
-    return {"model": body.model} | {name: value for name, value in asdict(request).items() if value is not None}
+def user_at(service: Service, http: Any) -> str | None:
+    """Who is calling, by key (in a header; from the page in a cookie), or by address where no keys are asked for."""
+    if service.keys is None:
+        return f"at {http.client.host if http.client else 'unknown'}"
+    given = http.headers.get("authorization", "").removeprefix("Bearer ").strip() or http.cookies.get(COOKIE, "")
+    return service.keys.user(given)
 
 
 def describe(queue: Queue, job: Job) -> dict[str, Any]:
@@ -227,7 +215,7 @@ async def follow(service: Service, name: str) -> AsyncIterator[dict[str, str]]:
         if now != told:
             told = now
             yield {"event": "progress", "data": json.dumps(now)}
-        changed = changed_at(service.folder / name / PREVIEW)
+        changed = changed_at(service.shown(job))
         if changed != seen:
             seen = changed
             yield {"event": "preview", "data": json.dumps({"url": f"/v1/videos/{name}/preview?at={changed}"})}
@@ -250,8 +238,12 @@ def send(path: Path, headers: dict[str, str] | None = None) -> FileResponse:
     return FileResponse(path, media_type=TYPES[path.suffix], filename=path.name, content_disposition_type="inline", headers=headers)
 
 
-def defaults(model: str) -> dict[str, Any]:
-    return {"defaults": asdict(MODELS[model]().defaults)}
+def offers(service: Service, model: str) -> dict[str, Any]:
+    """What a model makes by default, what else fits here, and the adapters."""
+    fitting = service.models[model]
+    made = fitting.config.defaults
+    lengths = fitting.lengths(made.width, made.height)
+    return {"defaults": asdict(made), "sizes": fitting.sizes, "lengths": lengths, "loras": list(service.loras())}
 
 
 def registry_of(queue: Queue) -> CollectorRegistry:

@@ -24,6 +24,7 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+COOKIE = "kinema_key"  # the page's way to hand over a key
 LOCAL = ("127.0.0.1", "localhost", "::1")
 KNOWN_CLIENTS = 10_000
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from kinema.errors import InputError, MissingExtraError
@@ -23,6 +24,8 @@ except ImportError as error:
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
 CRASHES = 2  # a job that saw so many workers die is given up
+URL_VARIABLE = "KINEMA_QUEUE"  # the environment variable through which a worker is told the URL
+READS = "kinema_reads"  # marks a connection that only looks
 STARTS = 5  # and so is one that was begun so often, for whatever reason
 
 TABLES = sql.MetaData()
@@ -82,6 +85,10 @@ class Job:
     def over(self) -> bool:
         return self.status in OVER
 
+    def place(self, root: Path) -> Path:
+        """Where this attempt's files lie; a worker that lost the job cannot touch those of its successor."""
+        return root / "videos" / self.id / str(self.starts)
+
 
 class QueueFullError(InputError):
     """No more jobs are taken for now."""
@@ -103,6 +110,7 @@ class Queue:
     def __init__(self, url: str, limits: Limits | None = None):
         self.url, self.limits = url, limits or Limits()
         self.engine = sql.create_engine(url)
+        self.reader = self.engine.execution_options(**{READS: True})
         if self.engine.dialect.name == "sqlite":
             sql.event.listen(self.engine, "connect", prepare_sqlite)
             sql.event.listen(self.engine, "begin", begin_sqlite)
@@ -219,12 +227,12 @@ class Queue:
             return bool(db.execute(JOBS.delete().where(JOBS.c.id == name, JOBS.c.status.in_(OVER))).rowcount)
 
     def get(self, name: str) -> Job | None:
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             return self.find(db, JOBS.c.id == name)
 
     def by_key(self, user: str, key: str) -> Job | None:
         """The job that this user made with this idempotency key."""
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             return self.find(db, JOBS.c.user == user, JOBS.c.key == key)
 
     def jobs(self, user: str | None = None, limit: int = 20, after: str | None = None, newest_first: bool = True) -> list[Job]:
@@ -235,23 +243,35 @@ class Queue:
         if after is not None:
             edge = sql.select(JOBS.c.number).where(JOBS.c.id == after).scalar_subquery()
             query = query.where(JOBS.c.number < edge if newest_first else JOBS.c.number > edge)
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             return [job_of(row) for row in db.execute(query)]
 
     def running(self, worker: str) -> list[Job]:
         """What a worker has in hand."""
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             return [job_of(row) for row in db.execute(sql.select(JOBS).where(JOBS.c.status == "running", JOBS.c.worker == worker))]
+
+    def unfinished(self, user: str) -> list[Job]:
+        """What a user waits for, oldest first."""
+        query = sql.select(JOBS).where(JOBS.c.user == user, JOBS.c.status.in_(("queued", "running"))).order_by(JOBS.c.number)
+        with self.reader.connect() as db:
+            return [job_of(row) for row in db.execute(query)]
+
+    def finished(self, user: str, limit: int) -> list[Job]:
+        """A user's videos, newest first."""
+        query = sql.select(JOBS).where(JOBS.c.user == user, JOBS.c.status == "done").order_by(JOBS.c.number.desc()).limit(limit)
+        with self.reader.connect() as db:
+            return [job_of(row) for row in db.execute(query)]
 
     def ahead(self, job: Job) -> int:
         """How many jobs wait that came before this one, or have priority: an upper bound of its place in the queue."""
         first = sql.or_(JOBS.c.priority > job.priority, sql.and_(JOBS.c.priority == job.priority, JOBS.c.number < job.number))
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             return int(db.execute(sql.select(sql.func.count()).where(JOBS.c.status == "queued", first)).scalar_one())
 
     def counts(self) -> dict[str, int]:
         """Jobs in each status."""
-        with self.engine.connect() as db:
+        with self.reader.connect() as db:
             rows = db.execute(sql.select(JOBS.c.status, sql.func.count()).group_by(JOBS.c.status))
             return {row[0]: row[1] for row in rows}
 
@@ -279,5 +299,5 @@ def prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def begin_sqlite(connection: Any) -> None:
-    """Take the write lock at once: a transaction that begins by reading could not get it later without a conflict."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Writers take the lock at once: a transaction that begins by reading could not get it later without a conflict. Readers need none."""
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE")

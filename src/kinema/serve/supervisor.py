@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kinema.serve.jobs import Queue
+from kinema.serve.jobs import URL_VARIABLE, Queue
 
 LOOK_EVERY = 0.2  # seconds
 GRACE = 10.0  # seconds for a worker to leave by itself
@@ -28,9 +28,9 @@ def devices() -> list[str]:
 class Supervised:
     """One worker process, started again when it dies."""
 
-    def __init__(self, queue: Queue, folder: Path, device: str):
+    def __init__(self, queue: Queue, folder: Path, device: str, number: int):
         self.queue, self.folder, self.device = queue, folder, device
-        self.name = f"{socket.gethostname()}:{folder.resolve()}:{device}"[-64:]
+        self.name = f"{socket.gethostname()}:{folder.resolve()}:{number}:{device}"[-64:]
         self.pause, self.wake = RESTART_PAUSE, 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -45,8 +45,10 @@ class Supervised:
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "kinema.serve.worker", self.queue.url, str(self.folder), self.name, "--device", self.device]
-        self.process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        command = [sys.executable, "-m", "kinema.serve.worker", str(self.folder), self.name]
+        options = ["--device", self.device, "--parent", str(os.getpid())]
+        env = os.environ | {"PYTHONUNBUFFERED": "1", URL_VARIABLE: self.queue.url}  # the URL may hold a password: not for `ps` to show
+        self.process = subprocess.Popen([*command, *options], env=env)
 
     def stop(self) -> None:
         """End the worker; what it was doing goes back into the queue."""
@@ -70,9 +72,9 @@ class Supervised:
 class Supervisor(threading.Thread):
     """All workers of this machine."""
 
-    def __init__(self, queue: Queue, folder: Path, names: list[str] | None = None):
+    def __init__(self, queue: Queue, folder: Path, names: list[str]):
         super().__init__(daemon=True, name="supervisor")
-        self.workers = [Supervised(queue, folder, device) for device in names or devices()]
+        self.workers = [Supervised(queue, folder, device, number) for number, device in enumerate(names)]
         self.over = threading.Event()
 
     def run(self) -> None:

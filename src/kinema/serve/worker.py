@@ -1,6 +1,8 @@
 """One worker: it claims jobs, makes their videos on one device, reports, and keeps one model loaded.
 
-It runs in a process of its own (`python -m kinema.serve.worker URL FOLDER NAME`), so that whatever a model does to it, the page stays up.
+It runs in a process of its own, so that whatever a model does to it, the page stays up:
+
+    KINEMA_QUEUE=postgresql://... python -m kinema.serve.worker FOLDER NAME
 """
 
 import argparse
@@ -20,9 +22,11 @@ from torch import Tensor
 
 import kinema
 from kinema.errors import KinemaError
+from kinema.pipelines.base import Request
 from kinema.pipelines.preview import Colours, write_preview
 from kinema.pipelines.text import TextToVideo
-from kinema.serve.jobs import Job, Queue
+from kinema.serve.fitting import LORAS, Times
+from kinema.serve.jobs import URL_VARIABLE, Job, Queue
 
 LOG = logging.getLogger("kinema.serve")
 IDLE = 0.2  # seconds between looks at an empty queue
@@ -32,6 +36,10 @@ PREVIEW = "preview.webp"
 WEIGHTS = {"denoise": (0.05, 0.85), "decode": (0.9, 0.1)}  # where a stage's progress begins, and how much it is of the whole
 
 
+Wanted = tuple[str, str | None]
+"""A model's name, and the file name of an adapter with its strength."""
+
+
 class StopJob(Exception):  # noqa: N818
     """The job in hand is to end: cancelled, out of time, or somebody else's by now."""
 
@@ -39,10 +47,11 @@ class StopJob(Exception):  # noqa: N818
 class Worker:
     """A worker named `name`, with its results in `folder`/<job id>/."""
 
-    def __init__(self, queue: Queue, folder: Path, name: str, device: str = "auto"):
+    def __init__(self, queue: Queue, folder: Path, name: str, device: str = "auto", parent: int | None = None):
+        """parent: the process that began this one; where it is gone, so is the worker."""
         self.queue, self.folder, self.name, self.device = queue, folder, name, device
-        self.loaded: tuple[str, TextToVideo, Colours] | None = None
-        self.parent = os.getppid()
+        self.loaded: tuple[Wanted, TextToVideo, Colours] | None = None
+        self.parent = parent or os.getppid()
 
     def run(self) -> None:
         """Work until told to stop (SIGTERM), or until the service that began this worker is gone."""
@@ -55,7 +64,7 @@ class Worker:
 
     def work(self, job: Job) -> None:
         """Make one job's video; every way it can end is reported."""
-        watch = Watch(self.queue, job, self.folder / job.id, self.parent)
+        watch = Watch(self.queue, job, job.place(self.folder), self.parent)
         try:
             with watch:
                 file = self.make(job, watch)
@@ -73,17 +82,19 @@ class Worker:
     def make(self, job: Job, watch: "Watch") -> str:
         """The file name of the finished video."""
         wanted = dict(job.request)
-        pipeline, colours = self.pipeline(wanted.pop("model"))
-        request = pipeline.config.request(**wanted)
-        watch.colours = colours
-        return pipeline.generate_to(watch.folder, request, stem="video", on_step=watch.check_step, on_clean=watch.preview).name
+        pipeline, watch.colours = self.pipeline((wanted.pop("model"), wanted.pop("lora", None)))
+        request = Request(**wanted)
+        file = pipeline.generate_to(watch.folder, request, stem="video", on_step=watch.check_step, on_clean=watch.preview)
+        Times(self.folder).add(pipeline.config, request, pipeline.clock.seconds)
+        return file.name
 
-    def pipeline(self, model: str) -> tuple[TextToVideo, Colours]:
+    def pipeline(self, wanted: Wanted) -> tuple[TextToVideo, Colours]:
         """The model, loaded if need be; the one before leaves first."""
-        if self.loaded is None or self.loaded[0] != model:
+        if self.loaded is None or self.loaded[0] != wanted:
             self.forget()
-            pipeline = kinema.load(model, device=self.device)
-            self.loaded = model, pipeline, Colours.of(pipeline)
+            model, lora = wanted
+            pipeline = kinema.load(model, device=self.device, loras=[str(self.folder / LORAS / lora)] if lora else [])
+            self.loaded = wanted, pipeline, Colours.of(pipeline)
         return self.loaded[1:]
 
     def forget(self) -> None:
@@ -100,11 +111,12 @@ class Watch:
         self.queue, self.job, self.folder, self.parent = queue, job, folder, parent
         self.colours: Colours | None = None
         self.latest, self.told, self.began = ("load", 0.0), 0.0, time.monotonic()
+        self.shown = 0.0
         self.left = threading.Event()
         self.thread = threading.Thread(target=self.keep_alive, daemon=True)
 
     def __enter__(self) -> "Watch":
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder.parent, ignore_errors=True)  # of earlier attempts
         self.folder.mkdir(parents=True)
         self.thread.start()
         return self
@@ -143,22 +155,23 @@ class Watch:
 
     def preview(self, done: int, clean: Tensor) -> None:
         """The pipeline's `on_clean`: a small animation of the video as the model sees it now."""
-        if self.colours is not None:
+        if self.colours is not None and time.monotonic() - self.shown > REPORT_EVERY:
+            self.shown = time.monotonic()
             write_preview(self.folder / PREVIEW, self.colours, clean[0])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a worker until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
     parser.add_argument("folder", type=Path)
     parser.add_argument("name")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--parent", type=int, help="the process that this one belongs to")
     args = parser.parse_args(arguments)
-    queue = Queue(args.url)
+    queue = Queue(os.environ[URL_VARIABLE])
     signal.signal(signal.SIGTERM, lambda *_: give_back_and_leave(queue, args.name))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in order
-    Worker(queue, args.folder, args.name, args.device).run()
+    Worker(queue, args.folder, args.name, args.device, args.parent).run()
     return 0
 
 

@@ -1,0 +1,100 @@
+"""What may be asked for: the fields of a request, checked against the model's rules and this machine's, before it is queued."""
+
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinema.errors import InputError, MissingExtraError
+from kinema.pipelines.base import MAX_SEED, Request
+from kinema.serve.fitting import LORAS, Fitting, Times
+from kinema.serve.guard import Bucket, Keys
+from kinema.serve.jobs import Job, Queue, QueueFullError
+
+try:
+    from pydantic import BaseModel, ConfigDict, Field
+except ImportError as error:
+    raise MissingExtraError(str(error.name), "serve") from error
+
+PREVIEW = "preview.webp"
+
+
+class VideoRequest(BaseModel):
+    """A video to make. What is left out is the model's default. Fields beyond OpenAI's are marked Kinema."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: str = Field(min_length=1, max_length=4000, description="what the video shows")
+    model: str = Field("mini", max_length=64, description="see /v1/models")
+    size: str | None = Field(None, pattern=r"^[0-9]{2,4}x[0-9]{2,4}$", description="width x height, such as 1280x720; multiples of 16")
+    seconds: float | None = Field(None, gt=0, le=600, description="length; rounded to a number of frames that the VAE takes")
+    frames: int | None = Field(None, ge=1, le=2401, description="Kinema: in place of seconds; 1 + a multiple of 4")
+    fps: int | None = Field(None, ge=1, le=240, description="Kinema: frames a second")
+    steps: int | None = Field(None, ge=1, le=200, description="Kinema: denoising steps")
+    guidance: float | None = Field(None, ge=1, le=100, description="Kinema: how closely to follow the prompt")
+    shift: float | None = Field(None, gt=0, le=100, description="Kinema: of the schedule, towards high noise")
+    sampler: str | None = Field(None, max_length=32, description="Kinema: euler, heun ...")
+    negative: str | None = Field(None, max_length=4000, description="Kinema: what to keep away from")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Kinema: the same seed gives the same video")
+    lora: str | None = Field(None, max_length=128, description="Kinema: an adapter, see /v1/models")
+    lora_scale: float = Field(1.0, ge=-4, le=4, description="Kinema: its strength")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What the API and the page work on."""
+
+    queue: Queue
+    folder: Path  # of results, adapters and measured times
+    models: dict[str, Fitting]
+    keys: Keys | None = None  # None: no key is asked for
+    rate: Bucket = field(default_factory=lambda: Bucket(60, 1.0))  # new jobs a client
+
+    @property
+    def times(self) -> Times:
+        return Times(self.folder)
+
+    def loras(self) -> dict[str, str]:
+        """Name -> file name of the adapters that lie in the folder."""
+        return {path.stem: path.name for path in sorted((self.folder / LORAS).glob("*.safetensors"))}
+
+    def submit(self, user: str, wanted: VideoRequest, key: str | None = None) -> Job:
+        """Queue a video. Raises InputError for what cannot be made, QueueFullError where this user must wait."""
+        wait = self.rate.take(user)
+        if wait:
+            raise QueueFullError(f"too many requests: try again in {wait:.0f} s")
+        known = key and self.queue.by_key(user, key)
+        seed = known.request["seed"] if known else secrets.randbelow(2**31)
+        return self.queue.submit(user, self.plain(wanted, seed), key)
+
+    def fitting(self, model: str) -> Fitting:
+        if model not in self.models:
+            raise InputError(f"model={model!r} is not served here: use one of {', '.join(self.models)}")
+        return self.models[model]
+
+    def request(self, wanted: VideoRequest, seed: int) -> Request:
+        """With nothing left to choose. seed: where none was chosen."""
+        fitting = self.fitting(wanted.model)
+        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale"})
+        if wanted.size:
+            chosen["width"], chosen["height"] = map(int, wanted.size.split("x"))
+        if wanted.seconds and not wanted.frames:
+            chosen["frames"] = 1 + 4 * max(0, round((wanted.seconds * (wanted.fps or fitting.config.defaults.fps) - 1) / 4))
+        chosen["seed"] = seed if wanted.seed is None else wanted.seed
+        request = fitting.config.request(wanted.prompt, **chosen)
+        fitting.check(request)
+        return request
+
+    def plain(self, wanted: VideoRequest, seed: int) -> dict[str, Any]:
+        """The request as it lies in the queue."""
+        lora = {}
+        if wanted.lora:
+            if wanted.lora not in self.loras():
+                raise InputError(f"lora={wanted.lora!r} is not here: use one of {', '.join(self.loras()) or 'none, there are none'}")
+            lora = {"lora": f"{self.loras()[wanted.lora]}:{wanted.lora_scale:g}"}
+        request = {name: value for name, value in asdict(self.request(wanted, seed)).items() if value is not None}
+        return {"model": wanted.model} | request | lora
+
+    def shown(self, job: Job) -> Path:
+        """The preview of a job, where there is one."""
+        return job.place(self.folder) / PREVIEW

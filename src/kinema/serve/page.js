@@ -1,0 +1,16 @@
+// A file dropped anywhere on the page goes to the button that reads settings.
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  const input = document.querySelector("#settings-file input[type=file]") || document.querySelector("input[type=file]");
+  if (!input || !event.dataTransfer.files.length) return;
+  event.preventDefault();
+  input.files = event.dataTransfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+});
+// Videos of the gallery play under the pointer, and under the keyboard's focus.
+for (const [name, action] of [["mouseover", "play"], ["focusin", "play"], ["mouseout", "pause"], ["focusout", "pause"]]) {
+  document.addEventListener(name, (event) => {
+    const video = event.target.closest && event.target.closest(".k-card")?.querySelector("video");
+    if (video) Promise.resolve(video[action]()).catch(() => {});
+  });
+}
