@@ -12,9 +12,10 @@ PATH=$PWD/.venv/bin:$PATH
 KINEMA=kinema
 command -v kinema >/dev/null || { export PYTHONPATH=src; KINEMA="python3 -m kinema"; } # a machine where nothing may be installed
 
+mkdir -p "$OUT/clips"
 OMP_NUM_THREADS=1 nice -n 10 $KINEMA world render --out "$OUT/clips" --clips "${CLIPS:-60000}" --workers "$WORKERS" --ahead 900 &
 RENDERER=$!
-$KINEMA encode --clips "$OUT/clips" --vae "$OUT/vae" --out "$OUT/latents" --sides 64 128 --follow 600 &
+$KINEMA encode --clips "$OUT/clips" --vae "$OUT/vae" --out "$OUT/latents" --sides 64 128 --follow 600 --per-shard "${PER_SHARD:-32}" &
 ENCODER=$!
 trap 'kill $RENDERER $ENCODER 2>/dev/null || true' EXIT
 STAGES=("task.stages=mini_pretraining")

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--plan and --dry-run are for recipes of kind 'video': {args.recipe} is of kind {recipe.kind!r}")
         return show_plan(recipe, args.calibrate) if args.plan else show_checks(recipe)
     train(recipe)
-    print(recipe.loop.out)
+    if os.environ.get("RANK", "0") == "0":
+        print(recipe.loop.out)
     return 0
 
 

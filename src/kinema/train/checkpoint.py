@@ -75,7 +75,8 @@ class Checkpoints:
         """
         began = time.perf_counter()
         self.finish()
-        if not (self.folder / name_of(step) / COMPLETE).exists():
+        (there,) = ranks.most(ranks.is_first() and (self.folder / name_of(step) / COMPLETE).exists())  # the others may not see it yet
+        if not there:
             draft, copied = self.draft(step), self.stager.stage(state)
             self.pending = self.writer.submit(self.write, copied, draft, step, ranks.group("checkpoints"))
         if wait:
