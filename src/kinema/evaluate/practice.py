@@ -1,177 +1,202 @@
-"""Pictures for the recogniser to learn from, made on the device that learns: a sprite, anywhere, over anything, in any state.
+"""Clips to learn from: rendered by the world, worn as videos are, and seen once through the frozen backbone.
 
-Everything is drawn per batch from the bank of all sprite frames; nothing is stored. Pictures are float in [0, 1].
+A shard is a safetensors file of SHARD clips: their frames, the backbone's features at two depths, and in its metadata the specs.
+Only training splits are rendered, and nothing that a model has made. A broken run goes on where it stopped.
+
+    python -m kinema.evaluate.practice --out DIR [--pack PATH] [--clips 10000] [--device cuda]
 """
 
+import argparse
+import json
 import math
-import random
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from kinema.world.light import LIGHTS, apply_light
-from kinema.world.sprites import SpriteBank, SpritePack
-from kinema.world.style import STYLES
+from kinema.errors import InputError
+from kinema.evaluate.backbones import EfficientNetLite0
+from kinema.media.files import whole_file
+from kinema.world.render import plan_clip, render_frames
+from kinema.world.spec import ClipSpec, Split, sample_spec
+from kinema.world.sprites import SpritePack
 
-LARGE = 96  # pixels of the larger bank, the other has half; a sprite is drawn from the one nearer to its size on the picture
-LARGE_SCALES, SMALL_SCALES = (0.55, 1.15), (0.24, 0.6)  # height of a sprite's tile in frame heights
-TURNED, SQUEEZED, GREY, CODED, LOW_RES, CLUTTERED = 0.12, 0.12, 0.15, 0.5, 0.4, 0.3  # shares of pictures (low_res: of batches)
-
-
-def halved(bank: SpriteBank) -> SpriteBank:
-    """Every frame at half the size."""
-    small = [F.avg_pool2d(frames.float(), 2).round().to(torch.uint8) for frames in bank.frames.split(512)]
-    return SpriteBank(torch.cat(small), bank.starts, bank.counts)
-
-
-@dataclass(frozen=True)
-class Sprites:
-    """The frames at two sizes, on the device that learns: 1.2 GB for the whole pack."""
-
-    large: SpriteBank
-    small: SpriteBank
-
-    @classmethod
-    def of(cls, pack: SpritePack, device: torch.device | str) -> "Sprites":
-        large = pack.all_frames(LARGE, device)
-        return cls(large, halved(large))
-
-    @property
-    def device(self) -> torch.device:
-        return self.large.frames.device
+FRAMES, FPS = 5, 2  # as sparse as a judge looks at a video of 2 to 3 seconds
+SIDE, SEEN = 128, 192  # pixels: of a rendered frame, and of what the backbone sees
+SHARD, CAST = 200, 40  # clips of a shard, subjects among which they are drawn: few, because decoding one takes as long as a clip
+FIRST_SEED = 1 << 40  # far from the seeds that models train on
+WORN, NOISY, CODED, SOFT = 0.5, 0.4, 0.5, 0.6  # shares: of clips, and of the worn ones
 
 
-def uniform(count: int, low: float, high: float, device: torch.device) -> Float[Tensor, "B 1 1 1"]:
-    return torch.empty(count, 1, 1, 1, device=device).uniform_(low, high)
+def fitted(frames: UInt8[Tensor, "T 3 H W"], size: int = SEEN) -> Float[Tensor, "T 3 size w"]:
+    """Frames in [0, 1], `size` pixels high, the width a multiple of 32 near that which keeps the aspect."""
+    height, width = frames.shape[-2:]
+    wide = max(32, round(width / height * size / 32) * 32)
+    return F.interpolate(frames.float() / 255, size=(size, wide), mode="bilinear", antialias=True, align_corners=False)
 
 
-def chance(count: int, share: float, device: torch.device) -> Float[Tensor, "B 1 1 1"]:
-    """1 for about `share` of the pictures, 0 for the others."""
-    return (torch.rand(count, 1, 1, 1, device=device) < share).float()
+def uniform(low: float, high: float) -> float:
+    return float(torch.empty(()).uniform_(low, high))
 
 
-def placements(count: int, scales: tuple[float, float], device: torch.device) -> Float[Tensor, "B 2 3"]:
-    """Random maps from picture to sprite coordinates (both in [-1, 1]): size, place, mirror, turn, squeeze.
-
-    At least half of the sprite stays in the picture.
-    """
-    draw = lambda low, high: uniform(count, low, high, device).flatten()  # noqa: E731
-    scale = torch.exp(draw(math.log(scales[0]), math.log(scales[1])))
-    angle = draw(-0.2, 0.2) + chance(count, TURNED, device).flatten() * draw(-math.pi, math.pi)
-    squeeze = 1 - chance(count, SQUEEZED, device).flatten() * draw(0.0, 0.6)
-    mirror = draw(-1.0, 1.0).sign()
-    reach = 1 - 0.4 * scale  # how far the middle may lie from the picture's middle
-    x, y = draw(-1.0, 1.0) * reach, draw(-1.0, 1.0) * reach
-    cos, sin = angle.cos() / scale, angle.sin() / scale
-    across = mirror / squeeze
-    rows = [cos * across, sin * across, -(cos * x + sin * y) * across, -sin, cos, sin * x - cos * y]
-    return rearrange(torch.stack(rows), "(r c) B -> B r c", r=2)
+def chance(share: float) -> bool:
+    return uniform(0.0, 1.0) < share
 
 
-def drawn(bank: SpriteBank, picks: Int[Tensor, "B"], maps: Float[Tensor, "B 2 3"], size: int) -> Float[Tensor, "B 4 h w"]:
-    """Bank frames placed on empty pictures: premultiplied RGBA in [0, 1]."""
-    grid = F.affine_grid(maps, [len(picks), 4, size, size], align_corners=False)
-    return F.grid_sample(bank.frames[picks].float() / 255, grid, align_corners=False)
+def either(options: Iterable[str]) -> str:
+    names = list(options)
+    return names[int(torch.randint(len(names), ()))]
 
 
-def pick_frames(bank: SpriteBank, subjects: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """A random frame of each subject, as a place in the bank."""
-    moment = torch.rand(len(subjects), device=subjects.device)
-    return bank.starts[subjects] + (moment * bank.counts[subjects]).long()
+def graded(frames: Float[Tensor, "T 3 h w"]) -> Float[Tensor, "T 3 h w"]:
+    """Another light: gain a channel, gamma, contrast, saturation."""
+    gain = torch.empty(3, 1, 1).uniform_(0.85, 1.15) * uniform(0.7, 1.15)
+    lit = (frames * gain).clamp(1e-4, 1) ** math.exp(uniform(-0.25, 0.25))
+    lit = torch.lerp(lit.mean(dim=1, keepdim=True).expand_as(lit), lit, uniform(0.6, 1.3))
+    return ((lit - 0.5) * uniform(0.8, 1.2) + 0.5 + uniform(-0.06, 0.06)).clamp(0, 1)
 
 
-def clouds(count: int, cells: int, size: int, channels: int, device: torch.device) -> Float[Tensor, "B c h w"]:
-    """Smooth noise in [0, 1] with about `cells` lumps across."""
-    coarse = torch.rand(count, channels, cells, cells, device=device)
-    return F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True)
-
-
-def patches(count: int, size: int, device: torch.device) -> Float[Tensor, "B 3 h w"]:
-    """Two colours that meet along a hard wavy edge: a horizon, a hill, a wall."""
-    height = torch.linspace(0, 1, size, device=device)[:, None]
-    rough = clouds(count, 5, size, 1, device) * uniform(count, 0.0, 1.0, device)
-    inside = (height * uniform(count, 0.0, 2.0, device) + rough > uniform(count, 0.3, 1.3, device)).float()
-    return torch.lerp(clouds(count, 2, size, 3, device), clouds(count, 2, size, 3, device), inside)
-
-
-def backgrounds(sprites: Sprites, count: int, size: int) -> Float[Tensor, "B 3 h w"]:
-    """Plain colours, gradients, noise of several sizes, patches, and enlarged pieces of other sprites."""
-    device = sprites.device
-    plain = torch.rand(count, 3, 1, 1, device=device)
-    base = torch.lerp(plain, patches(count, size, device), chance(count, 0.6, device))
-    for cells in (2, 6, 16, 48):
-        strength = uniform(count, 0.0, 0.5, device) * chance(count, 0.5, device)
-        base = base + strength * (clouds(count, cells, size, 3, device) - 0.5)
-    subjects = torch.randint(len(sprites.small.starts), (count,), device=device)
-    clutter = drawn(sprites.small, pick_frames(sprites.small, subjects), placements(count, (1.5, 4.0), device), size)
-    clutter = clutter * chance(count, CLUTTERED, device)
-    return (base * (1 - clutter[:, 3:]) + clutter[:, :3]).clamp(0, 1)
-
-
-def staged(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
-    """A third of the pictures in one of the world's lights, a quarter in one of its styles; which ones differs from batch to batch."""
-    lit, styled = random.randrange(3), random.randrange(4)
-    pictures[lit::3] = apply_light(pictures[lit::3], random.choice(list(LIGHTS)))
-    pictures[styled::4] = STYLES[random.choice(list(STYLES))].apply(pictures[styled::4])
-    return pictures.clamp(0, 1)
-
-
-def graded(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
-    """Another light: gain a channel, gamma, contrast, saturation down to grey, a vignette."""
-    count, device = len(pictures), pictures.device
-    gain = torch.empty(count, 3, 1, 1, device=device).uniform_(0.75, 1.25) * uniform(count, 0.6, 1.25, device)
-    lit = (pictures * gain).clamp(1e-4, 1) ** torch.exp(uniform(count, -0.4, 0.4, device))
-    grey = lit.mean(dim=1, keepdim=True)
-    saturation = uniform(count, 0.5, 1.4, device) * (1 - chance(count, GREY, device))
-    lit = torch.lerp(grey.expand_as(lit), lit, saturation)
-    return ((lit - 0.5) * uniform(count, 0.7, 1.25, device) + 0.5 + uniform(count, -0.1, 0.1, device)).clamp(0, 1)
-
-
-def softened(pictures: Float[Tensor, "B 3 h w"], size: int) -> Float[Tensor, "B 3 h w"]:
+def softened(frames: Float[Tensor, "T 3 h w"], size: int) -> Float[Tensor, "T 3 h w"]:
     """Down to `size` pixels and back, as a small video is seen."""
-    small = F.interpolate(pictures, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return F.interpolate(small, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
+    small = F.interpolate(frames, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(small, size=frames.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def cosines(device: torch.device) -> Float[Tensor, "8 8"]:
+def cosines() -> Float[Tensor, "8 8"]:
     """The orthonormal 8-point discrete cosine transform."""
-    place = torch.arange(8, device=device).float()
+    place = torch.arange(8).float()
     rows = torch.cos(math.pi / 8 * (place + 0.5) * place[:, None]) * 0.5
     rows[0] /= math.sqrt(2)
     return rows
 
 
-def coded(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
-    """What a coarse block codec leaves: 8x8 cosine coefficients rounded, the finer the detail the coarser."""
-    count, device = len(pictures), pictures.device
-    basis = cosines(device)
-    blocks = rearrange(pictures, "B c (h y) (w x) -> B c h w y x", y=8, x=8)
-    order = torch.arange(8, device=device)
-    step = uniform(count, 0.002, 0.03, device)[..., None, None] * (1 + order[:, None] + order)
+def coded(frames: Float[Tensor, "T 3 h w"], coarseness: float) -> Float[Tensor, "T 3 h w"]:
+    """What a block codec leaves: 8x8 cosine coefficients rounded, the finer the detail the coarser."""
+    basis, order = cosines(), torch.arange(8)
+    blocks = rearrange(frames, "T c (h y) (w x) -> T c h w y x", y=8, x=8)
+    step = coarseness * (1 + order[:, None] + order)
     rounded = ((basis @ blocks @ basis.T) / step).round() * step
-    return rearrange(basis.T @ rounded @ basis, "B c h w y x -> B c (h y) (w x)").clamp(0, 1)
+    return rearrange(basis.T @ rounded @ basis, "T c h w y x -> T c (h y) (w x)").clamp(0, 1)
 
 
-def worn(pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
-    """The states in which a video may show its subject."""
-    count, device = len(pictures), pictures.device
-    pictures = graded(staged(pictures))
-    if torch.rand(()) < LOW_RES:
-        pictures = softened(pictures, int(torch.randint(40, pictures.shape[-1], ())))
-    pictures = torch.lerp(pictures, coded(pictures), chance(count, CODED, device))
-    return pictures + torch.randn_like(pictures) * uniform(count, 0.0, 0.04, device)
+def worn(frames: UInt8[Tensor, "T 3 h w"]) -> UInt8[Tensor, "T 3 h w"]:
+    """The states in which a video may show its subject; sides are multiples of 8."""
+    pictures = graded(frames.float() / 255)
+    if chance(SOFT):
+        pictures = softened(pictures, round(uniform(0.3, 0.9) * frames.shape[-1]))
+    if chance(CODED):
+        pictures = coded(pictures, uniform(0.002, 0.02))
+    if chance(NOISY):
+        pictures = pictures + uniform(0.0, 0.05) * torch.randn_like(pictures)
+    return pictures.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def practice_batch(sprites: Sprites, count: int, size: int) -> tuple[Float[Tensor, "B 3 h w"], Int[Tensor, "B"]]:
-    """Pictures of size x size in about [0, 1], and which subject each shows. count: even."""
-    device = sprites.device
-    subjects = torch.randint(len(sprites.large.starts), (count,), device=device)
-    halves = zip((sprites.large, sprites.small), (LARGE_SCALES, SMALL_SCALES), subjects.chunk(2), strict=True)
-    layers = [drawn(bank, pick_frames(bank, some), placements(len(some), scales, device), size) for bank, scales, some in halves]
-    layer = torch.cat(layers)
-    pictures = layer[:, :3] + (1 - layer[:, 3:]) * backgrounds(sprites, count, size)
-    return worn(pictures), subjects
+def practice_spec(seed: int, pack: SpritePack, split: Split) -> ClipSpec:
+    """A clip as a model's are, 33 frames long, of which FRAMES are shown."""
+    cast = pack.animated
+    some = [cast[(seed // SHARD * CAST + index) % len(cast)] for index in range(CAST)] if split == "train" else cast
+    return replace(sample_spec(FIRST_SEED + seed, some, 33, SIDE, SIDE, split), frames=FRAMES, fps=FPS)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Clips, how the backbone sees them, and what they show."""
+
+    frames: UInt8[Tensor, "clips T 3 h w"]
+    middle: Float[Tensor, "clips T 112 h16 w16"]  # float16
+    last: Float[Tensor, "clips T 320 h32 w32"]  # float16
+    boxes: Float[Tensor, "clips 2 T 4"]  # of the subjects: left, top, right, bottom in pixels; NaN where there is but one
+    specs: tuple[ClipSpec, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Shard":
+        with safe_open(path, "pt") as file:
+            specs = tuple(ClipSpec.from_json(row) for row in json.loads(file.metadata()["specs"]))
+            return cls(*(file.get_tensor(name) for name in ("frames", "middle", "last", "boxes")), specs)
+
+    def write(self, path: Path) -> None:
+        tensors = {"frames": self.frames, "middle": self.middle, "last": self.last, "boxes": self.boxes}
+        with whole_file(path) as draft:
+            save_file(tensors, draft, {"specs": json.dumps([spec.to_json() for spec in self.specs])})
+
+
+@torch.inference_mode()
+def make_shard(first: int, pack: SpritePack, backbone: EfficientNetLite0, split: Split, count: int = SHARD) -> Shard:
+    """The clips from number `first` on; those of the training split are worn."""
+    torch.manual_seed(first)
+    weight = backbone.stem.weight
+    frames, middles, lasts, specs = [], [], [], []
+    boxes = torch.full((count, 2, FRAMES, 4), torch.nan)
+    for seed in range(first, first + count):
+        specs.append(practice_spec(seed, pack, split))
+        clip, found = render_frames(specs[-1], pack), torch.from_numpy(plan_clip(specs[-1], pack)[0].boxes())
+        boxes[len(frames), : len(found)] = found.float()
+        frames.append(worn(clip) if split == "train" and chance(WORN) else clip)
+        middle, last = backbone(fitted(frames[-1]).to(weight))
+        middles.append(middle.half().cpu().contiguous())
+        lasts.append(last.half().cpu().contiguous())
+    return Shard(torch.stack(frames), torch.stack(middles), torch.stack(lasts), boxes, tuple(specs))
+
+
+def prepare(pack: SpritePack, folder: Path, clips: int, split: Split, device: str = "cpu") -> list[Path]:
+    """Make the shards that are not in `folder` yet; returns all of them, in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone = EfficientNetLite0.load().to(device, torch.bfloat16)
+    paths = [folder / f"{split}-{index:04}.safetensors" for index in range(-(-clips // SHARD))]
+    for index, path in enumerate(track(paths, f"{split} clips")):
+        if not path.exists():
+            make_shard(index * SHARD, pack, backbone, split).write(path)
+    return paths
+
+
+class Rows:
+    """The rows of many tensors as one; tensors that lie in files stay there until a row is asked for."""
+
+    def __init__(self, parts: Sequence[Tensor]):
+        self.parts = parts
+        self.ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, numbers: Int[Tensor, "n"]) -> Tensor:
+        which = torch.searchsorted(self.ends, numbers, right=True).tolist()
+        return torch.stack([self.parts[part][row - int(self.ends[part])] for part, row in zip(which, numbers.tolist(), strict=True)])
+
+
+def shard_paths(folder: Path, split: Split) -> list[Path]:
+    """The shards that `prepare` wrote. Raises InputError where there are none."""
+    paths = sorted(folder.glob(f"{split}-*.safetensors"))
+    if not paths:
+        raise InputError(f"no {split} clips in {folder}: make them with `python -m kinema.evaluate.practice --out {folder}`")
+    return paths
+
+
+def read_shards(folder: Path, split: Split) -> Iterator[Shard]:
+    """One shard after the other."""
+    return map(Shard.read, shard_paths(folder, split))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Render the clips that the judges learn from.")
+    parser.add_argument("--pack", type=Path, help="sprite pack; default: where `kinema world build` puts it")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--heldout", type=int, default=600)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args(arguments)
+    pack = SpritePack.open(chosen.pack)
+    prepare(pack, chosen.out, chosen.heldout, "heldout", chosen.device)
+    prepare(pack, chosen.out, chosen.clips, "train", chosen.device)
+
+
+if __name__ == "__main__":
+    main()

