@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kinema.caption.assemble import training_text
 from kinema.records import CAMERA_MOVEMENTS
-from kinema.world.captions import CAMERA_PHRASES, describe, training_text, user_prompt
+from kinema.world.captions import CAMERA_PHRASES, describe, user_prompt
 from kinema.world.grammar import conjugated, correct_articles, described, is_plural, with_article
 from kinema.world.motion import PATHS
 from kinema.world.spec import ClipSpec, sample_spec

@@ -15,11 +15,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from kinema.caption.assemble import training_text
 from kinema.data.shards import write_shard
+from kinema.errors import InputError
 from kinema.world import captions
 from kinema.world.render import render
 from kinema.world.spec import ClipSpec, sample_spec
-from kinema.world.sprites import SpritePack
+from kinema.world.sprites import SpritePack, Subject
 
 CAPTIONS_A_CLIP = 2
 
@@ -37,6 +39,7 @@ class RenderJob:
     width: int = 128
     first_seed: int = 0
     split: Literal["train", "heldout"] = "train"
+    subjects: tuple[str, ...] = ()  # nouns of the only subjects shown; none: all there are
     workers: int = 2
     ahead: int = 0  # pause while so many shards lie in `out` unread; 0: never (a reader that consumes them sets the pace)
 
@@ -44,10 +47,19 @@ class RenderJob:
         return self.out / f"clips-{self.height}x{self.width}x{self.frames}-{part:02d}of{self.workers:02d}-{shard:06d}.safetensors"
 
 
+def cast_of(job: RenderJob, pack: SpritePack) -> list[Subject]:
+    """The subjects that a job shows. Raises InputError for a noun that names none."""
+    unknown = set(job.subjects) - {subject.noun for subject in pack.subjects}
+    if unknown:
+        raise InputError(f"subjects={sorted(unknown)} are not in the world: use nouns of the sprite pack, such as 'cat' or 'rocket'")
+    return [subject for subject in pack.subjects if not job.subjects or subject.noun in job.subjects]
+
+
 def specs_of_part(job: RenderJob, part: int, pack: SpritePack) -> Iterator[ClipSpec]:
     """The specs whose first subject belongs to process `part`."""
+    cast = cast_of(job, pack)
     for seed in range(job.first_seed, job.first_seed + job.clips):
-        spec = sample_spec(seed, pack.subjects, job.frames, job.height, job.width, split=job.split)
+        spec = sample_spec(seed, cast, job.frames, job.height, job.width, split=job.split)
         if pack.index(spec.subjects[0]) % job.workers == part:
             yield spec
 
@@ -58,9 +70,7 @@ def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack, split:
     for spec in specs:
         rng = np.random.default_rng([spec.seed, 7])
         caption = captions.describe(spec, pack.subjects)
-        texts = [captions.training_text(caption, rng) for _ in range(CAPTIONS_A_CLIP - 1)] + [
-            captions.user_prompt(spec, pack.subjects, rng)
-        ]
+        texts = [training_text(caption, rng) for _ in range(CAPTIONS_A_CLIP - 1)] + [captions.user_prompt(spec, pack.subjects, rng)]
         clips.append(render(spec, pack).frames)
         name = f"world/{split}/{spec.seed}/{spec.frames}x{spec.height}x{spec.width}"
         rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts})

@@ -1,4 +1,4 @@
-"""What is seen in a clip, in English: the structured caption, training texts of many lengths, and prompts as users write them.
+"""What is seen in a clip, in English: the structured caption, and prompts as users write them.
 
 Directions are the viewer's: left is the left of the picture. What a text leaves out is the usual: a 3D render, a camera that
 stands still, clear weather.
@@ -168,46 +168,6 @@ def describe(spec: ClipSpec, subjects: Sequence[Subject], draw: int = 0) -> Capt
         atmosphere=sentence(f"{'quiet and vast' if dark else pick(rng, moods)} {pick(rng, ('mood', 'atmosphere'))}"),
         camera_movement=spec.camera,
     )
-
-
-def _lower_first(text: str) -> str:
-    return text if text[:2] == "3D" or (text[:2].isalpha() and text[:2].isupper()) else text[:1].lower() + text[1:]
-
-
-def _joined(head: str, extras: Sequence[str], rng: np.random.Generator) -> str:
-    """A text from its parts: sentences, or one line with commas as prompts often are."""
-    if chance(rng, 0.5):
-        return " ".join([head, *extras])
-    parts = [_lower_first(extra).rstrip(".") for extra in extras]
-    if parts and chance(rng, 0.12):
-        return sentence(", ".join([*parts, _lower_first(head).rstrip(".")]))
-    return ", ".join([head.rstrip("."), *parts]) + "."
-
-
-def _finish(text: str, rng: np.random.Generator) -> str:
-    text = text.rstrip(".") if chance(rng, 0.25) else text
-    return text.lower() if chance(rng, 0.15) else text
-
-
-def training_text(caption: Caption, rng: np.random.Generator) -> str:
-    """One text out of a caption's fields: the short or the dense one, then some of the others in any order; up to about 90 words.
-
-    A style other than the usual and a moving camera are nearly always said, so that saying nothing means the usual.
-    """
-    special = not caption.style.lower().startswith(tuple(s.lower() for s in STYLES["3D render"].sentences + STYLES["3D render"].phrases))
-    moving = caption.camera_movement != "static"
-    dense = chance(rng, 0.4)
-    offered = (
-        (sentence(pick(rng, CAMERA_PHRASES[caption.camera_movement])), (0.85 if moving else 0.15) * (0.1 if dense else 1)),
-        (caption.style, 0.93 if special else 0.3),
-        (caption.background, 0.3),
-        (caption.shot_type, 0.3),
-        (caption.lighting, 0.25),
-        (caption.atmosphere, 0.15),
-    )
-    extras = [text for text, share in offered if chance(rng, share)]
-    order = np.argsort(rng.random(len(extras)))
-    return _finish(_joined(caption.dense if dense else caption.short, [extras[i] for i in order], rng), rng)
 
 
 def user_prompt(spec: ClipSpec, subjects: Sequence[Subject], rng: np.random.Generator) -> str:
