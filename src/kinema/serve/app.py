@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kinema.errors import InputError, MissingExtraError
 from kinema.serve.api import add_api, problem, user_at
-from kinema.serve.guard import COOKIE, Guard
+from kinema.serve.guard import COOKIE, LOCAL, Guard
 from kinema.serve.jobs import Queue
 from kinema.serve.orders import Service
 from kinema.serve.page import mount_page
@@ -33,8 +33,8 @@ input,button{font:inherit;padding:.6em}</style><form method="post" action="/logi
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus><button>Kinema</button></form></html>"""
 
 
-def create_app(service: Service) -> FastAPI:
-    """The whole application."""
+def create_app(service: Service, local: bool = True) -> FastAPI:
+    """The whole application. local: it answers only under this machine's own names."""
     from kinema.serve import api
 
     app = FastAPI(title="Kinema", version=__version__, description=api.__doc__)
@@ -42,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
     if service.keys is not None:
         add_login(app, service)
     mount_page(app, service)
-    app.add_middleware(Guard, largest=LARGEST_BODY)
+    app.add_middleware(Guard, largest=LARGEST_BODY, local=local)
     return app
 
 
@@ -75,7 +75,8 @@ def add_login(app: FastAPI, service: Service) -> None:
 
 def serve(service: Service, host: str, port: int, workers: list[str]) -> None:
     """Run until SIGINT or SIGTERM; then the web ends first, the workers next, and what they had in hand goes back into the queue."""
-    config = uvicorn.Config(create_app(service), host, port, log_level="warning", timeout_graceful_shutdown=GOODBYE, server_header=False)
+    app = create_app(service, host in LOCAL and service.keys is None)
+    config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GOODBYE, server_header=False)
     with alone(service.folder) if workers else nullcontext():
         supervisor = Supervisor(service.queue, service.folder, workers)
         supervisor.start()

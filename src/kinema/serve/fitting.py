@@ -9,13 +9,13 @@ import os
 import statistics
 import time
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kinema.dit.model import DiT
+from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError, WeightsError
 from kinema.flow.samplers import SAMPLERS
 from kinema.pipelines.base import ModelConfig, Request
@@ -61,11 +61,10 @@ class Fitting:
         offered = SMALL_LENGTHS if self.config.defaults.frames <= 33 else PUBLISHED_LENGTHS
         return [frames for frames in offered if self.needs(frames, height, width) <= self.memory]
 
-    @cached_property
+    @property
     def parameters(self) -> int:
         """Of the transformer."""
-        with torch.device("meta"):
-            return sum(each.numel() for each in DiT(self.config.dit).parameters())
+        return parameters(self.config.dit)
 
     def needs(self, frames: int, height: int, width: int) -> float:
         """Bytes, about: weights in two bytes each, activations, and the video."""
@@ -80,6 +79,12 @@ class Fitting:
                 f"{request.frames} frames of {request.width}x{request.height} need about {needed / 1e9:.0f} GB of memory, and there are "
                 f"{self.memory / 1e9:.0f}: ask for fewer frames or a smaller size"
             )
+
+
+@cache
+def parameters(config: DiTConfig) -> int:
+    with torch.device("meta"):
+        return sum(each.numel() for each in DiT(config).parameters())
 
 
 def fittings(names: list[str] | None = None) -> dict[str, Fitting]:

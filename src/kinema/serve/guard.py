@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import secrets
 import time
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kinema.errors import InputError
 from kinema.media.files import whole_file
@@ -89,10 +91,11 @@ class BodyTooLargeError(Exception):
 
 
 class Guard:
-    """ASGI middleware: limits the body while it streams, and adds the security headers."""
+    """ASGI middleware: limits the body while it streams, turns other sites' pages away, and adds the security headers."""
 
-    def __init__(self, app: App, largest: int):
-        self.app, self.largest = app, largest
+    def __init__(self, app: App, largest: int, local: bool):
+        """local: answer only under this machine's own names, so that no site can point a name of its own here."""
+        self.app, self.largest, self.local = app, largest, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,6 +105,8 @@ class Guard:
         async def counted() -> MutableMapping[str, Any]:
             nonlocal taken
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return message
             taken += len(message.get("body", b""))
             if taken > self.largest:
                 raise BodyTooLargeError
@@ -118,11 +123,13 @@ class Guard:
         try:
             if announced(scope) > self.largest:
                 raise BodyTooLargeError
+            if foreign(scope, self.local):
+                return await refuse(secured, 403, "this request comes from another site's page, or under a name that is not this server's")
             return await self.app(scope, counted, secured)
         except BodyTooLargeError:
             if begun:
                 raise
-            return await refuse(secured, self.largest)
+            return await refuse(secured, 413, f"the request is larger than {self.largest} bytes")
 
 
 def announced(scope: Scope) -> int:
@@ -131,8 +138,19 @@ def announced(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def refuse(send: Send, largest: int) -> None:
-    body = f'{{"error": {{"message": "the request is larger than {largest} bytes", "type": "invalid_request_error"}}}}'.encode()
+def foreign(scope: Scope, local: bool) -> bool:
+    """Whether a browser sends this for another site's page, or came here by a strange name."""
+    headers = dict(scope["headers"])
+    host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+    try:
+        strange = local and urlsplit(f"//{host}").hostname not in LOCAL
+        return strange or bool(origin) and urlsplit(origin).netloc != host
+    except ValueError:  # not an address at all
+        return True
+
+
+async def refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -48,7 +48,7 @@ class Service:
     folder: Path  # of results, adapters and measured times
     models: dict[str, Fitting]
     keys: Keys | None = None  # None: no key is asked for
-    rate: Bucket = field(default_factory=lambda: Bucket(60, 1.0))  # new jobs a client
+    rate: Bucket = field(default_factory=lambda: Bucket(60.0, 1.0))  # new jobs a client
 
     @property
     def times(self) -> Times:

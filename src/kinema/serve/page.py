@@ -68,6 +68,8 @@ class Page:
     def __init__(self, service: Service):
         self.service = service
         self.showing: dict[str | None, str] = {}  # browser tab -> the job that it shows
+        for fitting in service.models.values():
+            service.times.estimate(fitting.config, fitting.config.request(EXAMPLE, seed=0))  # the first reckons what the others look up
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(title="Kinema", analytics_enabled=False, delete_cache=(CACHE_KEPT, CACHE_KEPT)) as page:
@@ -272,8 +274,8 @@ def lay_out(service: Service) -> dict[str, Any]:
             lengths(first), value=value["frames"], label=t("frames"), info=t("frames_info"), allow_custom_value=True, min_width=140
         )
     with gr.Row():
-        made["steps"] = gr.Slider(1, 100, value=value["steps"], step=1, label=t("steps"), min_width=140)
-        made["seed"] = gr.Number(-1, label=t("seed"), info=t("seed_info"), precision=0, minimum=-1, min_width=140)
+        made["steps"] = gr.Slider(1, 100, value=value["steps"], step=1, label=t("steps"), min_width=160)
+        made["seed"] = gr.Number(-1, label=t("seed"), info=t("seed_info"), precision=0, minimum=-1, min_width=110)
     with gr.Accordion(t("more"), open=False):
         made["guidance"] = gr.Slider(1, 20, value=value["guidance"], step=0.5, label=t("guidance"), info=t("guidance_info"))
         made["shift"] = gr.Slider(0, 20, value=value["shift"], step=0.1, label=t("shift"), info=t("shift_info"))

@@ -116,11 +116,11 @@ def models(served: dict[str, Fitting], language: str) -> str:
 
 
 def row(make: Any, served: dict[str, Fitting], language: str) -> str:
-    fitting = served.get(make.__name__) or Fitting(make(), 0)
+    fitting = served.get(make.__name__) or Fitting(make(), 0.0)
     made, count = fitting.config.defaults, fitting.parameters
     size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
     needs = fitting.needs(made.frames, made.height, made.width) / 1e9
     here = "here" if make.__name__ in served else "absent"
-    makes = f"{made.width}x{made.height}, {made.frames} @ {made.fps}, {made.steps}"
+    makes = f"{made.width}x{made.height}x{made.frames} · {say(language, 'steps')} {made.steps}"
     cells = (f"<b>{fitting.config.name}</b><br><small>{escape(make.__doc__)}</small>", size, makes, f"{needs:.1f} GB")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}<td class='k-{here}'>{say(language, here)}</td></tr>"
