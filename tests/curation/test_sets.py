@@ -67,7 +67,7 @@ def test_the_same_is_thrown_away_once_and_the_larger_stays():
 def test_hashes_decide_where_embeddings_are_only_near():
     base = unit(np.random.default_rng(0).normal(size=(3, 16)))
     base[1] = unit(base[:1] + 0.3 * base[1:2])[0]
-    assert 0.9 < base[0] @ base[1] < 0.985
+    assert 0.75 < base[0] @ base[1] < 0.985
     one, other = fingerprint(clip(0)), fingerprint(clip(7))
     assert thrown_away(table(base, fingerprint=[one, one, other])) == {1: f"of {0:032x}"}
     assert thrown_away(table(base, fingerprint=[one, other, other])) == {}

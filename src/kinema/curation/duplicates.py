@@ -64,7 +64,7 @@ class Duplicates:
     needs: ClassVar[tuple[str, ...]] = ("geometry", "fingerprint", "embedding")
     gives: ClassVar[tuple[Metric, ...]] = (Metric("duplicate_of"), Metric("nearest_cosine", "cosine"))
     cosine: float = 0.985  # above: the same
-    likely_cosine: float = 0.9  # above: the same if the hashes agree
+    likely_cosine: float = 0.75  # above: the same if the hashes agree
     bits: int = 6  # in which two hashes may differ
     hashes: int = 6  # of 8 that must agree
     nearest: int = 32  # neighbours looked at

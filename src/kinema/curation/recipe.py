@@ -67,7 +67,7 @@ def all_tiers(least: float | None = None, most: float | None = None) -> Ladder:
 class Thresholds:
     """What each tier asks (256p, 360p, 540p, 720p, review), by the name of a value. An empty table asks nothing.
 
-    Priors. The literature gives brightness 20-180, text area 5 %, motion 0.2 % of the diagonal, 23 frames/s, 2 s (Allegro, arXiv
+    Priors. The literature gives brightness 20-180, text area 5 % (unit unsure), motion 0.2 % of the diagonal, 23 frames/s, 2 s (Allegro, arXiv
     2410.15458, and others, each on its own scale), and 60 % of the picture to be left (HunyuanVideo 1.5); the rest rises from what is
     plainly bad to what is plainly good.
     """
@@ -80,11 +80,11 @@ class Thresholds:
     contrast: Ladder = Ladder(at_least=(8.0, 12.0, 16.0, 20.0, 24.0))
     border_area: Ladder = all_tiers(most=0.01)
     kept_area: Ladder = all_tiers(0.6)
-    blur: Ladder = Ladder(at_most=(6.0, 4.2, 2.8, 2.1, 1.9))  # edges no softer than 1.5 pixels once the clip has the tier's size
+    blur: Ladder = Ladder(at_most=(5.0, 3.6, 2.4, 1.8, 1.8))  # edges no softer than 1.3 pixels once the clip has the tier's size
     motion: Ladder = Ladder(at_least=(0.002, 0.0025, 0.003, 0.0035, 0.004), at_most=(0.25, 0.22, 0.2, 0.18, 0.15))
     jitter: Ladder = Ladder(at_most=(0.03, 0.025, 0.02, 0.015, 0.01))
     frozen: Ladder = Ladder(at_most=(0.5, 0.4, 0.3, 0.2, 0.1))
-    text_area: Ladder = Ladder(at_most=(0.05, 0.03, 0.02, 0.01, 0.01))
+    text_area: Ladder = Ladder(at_most=(0.02, 0.015, 0.01, 0.01, 0.005))  # one line across the frame covers 3 %
     watermark: Ladder = Ladder(at_most=(0.5, 0.5, 0.4, 0.3, 0.3))
     brisque: Ladder = Ladder(at_most=(70.0, 60.0, 55.0, 50.0, 45.0))
     colour_contrast: Ladder = Ladder(at_least=(0.02, 0.03, 0.05, 0.07, 0.1))
