@@ -162,7 +162,9 @@ def open_world(config: MeshConfig, device: str | torch.device = "auto") -> World
 def join_processes(device: torch.device) -> dist.Store:
     """Start the process group; returns the store through which it found itself."""
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # it finds gathering of two axes slow, at length
-    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    common, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"attempt-{attempt}", common)  # torchrun keeps its store: it holds the addresses of ranks that died
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("world", store), rank=rank, world_size=size, timeout=TIMEOUT)
     return store
