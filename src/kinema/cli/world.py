@@ -29,6 +29,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     render.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="default: 128 128")
     render.add_argument("--first-seed", type=int, default=1_000_000, metavar="N", help="default: %(default)s")
     render.add_argument("--split", choices=("train", "heldout"), default="train", help="default: %(default)s")
+    render.add_argument("--subjects", nargs="+", default=[], metavar="NOUN", help="only these, such as cat 'red heart'; default: all")
     render.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: one a core")
     render.add_argument("--ahead", type=int, default=0, metavar="N", help="pause while N shards lie unread; default: never")
     render.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: where `world build` puts it")
@@ -60,5 +61,6 @@ def run_render(args: argparse.Namespace) -> None:
 
     shape = PixelShape(args.frames, *args.size)
     names = ("out", "clips", "first_seed", "split", "workers", "ahead", "pack")
-    render_world(RenderJob(frames=shape.frames, height=shape.height, width=shape.width, **{name: getattr(args, name) for name in names}))
+    size = {"frames": shape.frames, "height": shape.height, "width": shape.width}
+    render_world(RenderJob(**size, subjects=tuple(args.subjects), **{name: getattr(args, name) for name in names}))
     print(args.out)
