@@ -1,5 +1,6 @@
 """The service within the test's own process, and as a process of its own."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -32,10 +33,23 @@ def client(service):
     """The whole application, called without a network."""
     from starlette.testclient import TestClient
 
+    with TestClient(built(service), base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client
+
+
+def built(service, local=True):
+    """The application, made within a loop: outside one Gradio makes its own and never closes it."""
     from kinema.serve.app import create_app
 
-    with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
-        yield client
+    async def build():
+        return create_app(service, local)
+
+    return asyncio.run(build())
+
+
+@pytest.fixture(scope="session")
+def build():
+    return built
 
 
 @dataclass

@@ -176,18 +176,17 @@ def test_every_answer_carries_the_security_headers_and_opens_no_cors(client):
 
 
 @pytest.fixture
-def guarded(service):
+def guarded(service, build):
     """With keys of two people: (client, ann's key, bob's key)."""
     from dataclasses import replace
 
     from starlette.testclient import TestClient
 
-    from kinema.serve.app import create_app
     from kinema.serve.guard import Keys
 
     keys = Keys(service.folder / "keys")
     pair = keys.add("ann"), keys.add("bob")
-    app = create_app(replace(service, keys=keys), local=False)
+    app = build(replace(service, keys=keys), local=False)
     with TestClient(app, base_url="http://studio.example", raise_server_exceptions=False) as client:
         yield client, *pair
 

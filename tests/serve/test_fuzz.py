@@ -10,10 +10,8 @@ SLOW = settings(FAST, max_examples=300, derandomize=False)
 
 
 @pytest.fixture
-def described(service):
-    from kinema.serve.app import create_app
-
-    return schemathesis.openapi.from_asgi("/openapi.json", create_app(service), headers={"Host": "localhost"})
+def described(service, build):
+    return schemathesis.openapi.from_asgi("/openapi.json", build(service), headers={"Host": "localhost"})
 
 
 @schema.parametrize()

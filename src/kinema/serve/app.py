@@ -77,6 +77,8 @@ def serve(service: Service, host: str, port: int, workers: list[str]) -> None:
     """Run until SIGINT or SIGTERM; then the web ends first, the workers next, and what they had in hand goes back into the queue."""
     app = create_app(service, host in LOCAL and service.keys is None)
     config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GOODBYE, server_header=False)
+    for fitting in service.models.values():  # reckoned once, so that no visitor waits for it
+        service.times.estimate(fitting.config, fitting.config.request("A cat.", seed=0))
     with alone(service.folder) if workers else nullcontext():
         supervisor = Supervisor(service.queue, service.folder, workers)
         supervisor.start()

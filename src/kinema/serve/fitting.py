@@ -46,7 +46,7 @@ class Fitting:
     """One model on this machine."""
 
     config: ModelConfig
-    memory: float  # bytes that one device has
+    memory: int  # bytes that one device has
 
     @property
     def sizes(self) -> list[str]:
@@ -66,7 +66,7 @@ class Fitting:
         """Of the transformer."""
         return parameters(self.config.dit)
 
-    def needs(self, frames: int, height: int, width: int) -> float:
+    def needs(self, frames: int, height: int, width: int) -> int:
         """Bytes, about: weights in two bytes each, activations, and the video."""
         tokens = -(-frames // 4) * (height // 16) * (width // 16)
         return 2 * self.parameters + BYTES_A_TOKEN * self.config.dit.width * tokens + BYTES_A_PIXEL * frames * height * width
@@ -104,16 +104,16 @@ def fittings(names: list[str] | None = None) -> dict[str, Fitting]:
                 raise
             continue
         if config.dit.image_condition == "none":
-            found[config.name] = Fitting(config, USABLE * memory())
+            found[config.name] = Fitting(config, int(USABLE * memory()))
     return found
 
 
 @cache
-def memory() -> float:
+def memory() -> int:
     """Bytes of one GPU, or of the machine."""
     if torch.cuda.is_available():
-        return float(min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())))
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass(frozen=True)

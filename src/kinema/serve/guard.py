@@ -144,7 +144,7 @@ def foreign(scope: Scope, local: bool) -> bool:
     host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
     try:
         strange = local and urlsplit(f"//{host}").hostname not in LOCAL
-        return strange or bool(origin) and urlsplit(origin).netloc != host
+        return strange or (bool(origin) and urlsplit(origin).netloc != host)
     except ValueError:  # not an address at all
         return True
 

@@ -68,8 +68,6 @@ class Page:
     def __init__(self, service: Service):
         self.service = service
         self.showing: dict[str | None, str] = {}  # browser tab -> the job that it shows
-        for fitting in service.models.values():
-            service.times.estimate(fitting.config, fitting.config.request(EXAMPLE, seed=0))  # the first reckons what the others look up
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(title="Kinema", analytics_enabled=False, delete_cache=(CACHE_KEPT, CACHE_KEPT)) as page:

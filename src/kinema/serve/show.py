@@ -116,7 +116,7 @@ def models(served: dict[str, Fitting], language: str) -> str:
 
 
 def row(make: Any, served: dict[str, Fitting], language: str) -> str:
-    fitting = served.get(make.__name__) or Fitting(make(), 0.0)
+    fitting = served.get(make.__name__) or Fitting(make(), 0)
     made, count = fitting.config.defaults, fitting.parameters
     size = f"{count / 1e9:.1f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
     needs = fitting.needs(made.frames, made.height, made.width) / 1e9
