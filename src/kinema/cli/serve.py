@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from kinema.cli.console import say
+from kinema.cli.console import TERMINATED, say
 from kinema.errors import InputError
 
 PORT = 8080
@@ -48,11 +48,8 @@ def run_add_key(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    serve_at(args, keys_file(args))
-
-
-def serve_at(args: argparse.Namespace, file: Path) -> None:
     """Check what was asked for, say where the page is, and serve."""
+    file = keys_file(args)
     if not 1 <= args.port <= 65535:
         raise InputError(f"port={args.port} is out of range: use 1 to 65535; {PORT} is usual")
     if args.host not in LOCAL and not args.open and not file.exists():
@@ -69,4 +66,8 @@ def serve_at(args: argparse.Namespace, file: Path) -> None:
     keys = Keys(file) if file.exists() and not args.open else None
     service = Service(queue=open_queue(args.folder, args.queue), folder=args.folder.resolve(), models=models, keys=keys)
     say(f"kinema: http://{args.host}:{args.port} with {', '.join(models)}{', keys asked for' if keys else ''}; Ctrl-C ends it")
-    serve(service, args.host, args.port, devices() if args.workers is None else args.workers)
+    try:
+        serve(service, args.host, args.port, devices() if args.workers is None else args.workers)
+    except (KeyboardInterrupt, SystemExit) as stop:  # the usual ways to end it
+        if isinstance(stop, SystemExit) and stop.code != TERMINATED:
+            raise

@@ -1,6 +1,7 @@
 """Page, API and guard as one ASGI application, and the process that runs it with its workers."""
 
 import fcntl
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -75,6 +76,7 @@ def add_login(app: FastAPI, service: Service) -> None:
 
 def serve(service: Service, host: str, port: int, workers: list[str]) -> None:
     """Run until SIGINT or SIGTERM; then the web ends first, the workers next, and what they had in hand goes back into the queue."""
+    listener = listen(host, port)
     app = create_app(service, host in LOCAL and service.keys is None)
     config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GOODBYE, server_header=False)
     for fitting in service.models.values():  # reckoned once, so that no visitor waits for it
@@ -83,9 +85,17 @@ def serve(service: Service, host: str, port: int, workers: list[str]) -> None:
         supervisor = Supervisor(service.queue, service.folder, workers)
         supervisor.start()
         try:
-            uvicorn.Server(config).run()
+            uvicorn.Server(config).run([listener])
         finally:
             supervisor.stop()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises InputError where the address is not to be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}, port={port} ({error.strerror or error}): choose another --host or --port") from error
 
 
 @contextmanager

@@ -1,0 +1,190 @@
+"""The running service: real clients, real videos, and every process killed when it hurts most."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import httpx
+import pytest
+
+SMALL = {"size": "64x64", "frames": 5, "steps": 2}
+
+
+def post(server, **fields):
+    return httpx.post(f"{server.url}/v1/videos", json={"prompt": "a cat"} | SMALL | fields, timeout=60).raise_for_status().json()["id"]
+
+
+def get(server, name):
+    return httpx.get(f"{server.url}/v1/videos/{name}", timeout=60).json()
+
+
+@pytest.fixture(scope="session")
+def openai(server):
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=120) as client:
+        yield client
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_openai_client_makes_lists_downloads_and_deletes_a_video(openai, tmp_path):
+    from kinema.media.video import probe, read_metadata
+
+    made = openai.videos.create_and_poll(
+        prompt="a cat", model="mini", size="64x64", seconds="1", extra_body={"steps": 2, "seed": 5}, poll_interval_ms=200
+    )
+    assert (made.status, made.progress, made.size) == ("completed", 100, "64x64")
+    assert openai.videos.retrieve(made.id).completed_at >= made.created_at
+    assert made.id in [video.id for video in openai.videos.list(limit=10)]
+    file = tmp_path / "video.mp4"
+    openai.videos.download_content(made.id).write_to_file(file)
+    assert probe(file).frames == 13
+    assert read_metadata(file)["request"]["seed"] == 5
+    assert openai.videos.delete(made.id).deleted
+    assert made.id not in [video.id for video in openai.videos.list(limit=10)]
+
+
+def test_the_openai_client_is_told_what_is_wrong(openai):
+    from openai import BadRequestError, NotFoundError
+
+    with pytest.raises(BadRequestError, match="width=65"):
+        openai.videos.create(prompt="a cat", model="mini", size="65x64")
+    with pytest.raises(NotFoundError):
+        openai.videos.retrieve("video_none")
+    assert "mini" in [model.id for model in openai.models.list()]
+
+
+def test_events_tell_progress_and_previews_until_it_is_done(server):
+    name, seen = post(server, steps=6), []
+    with httpx.stream("GET", f"{server.url}/v1/videos/{name}/events", timeout=180) as stream:
+        seen = [line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event: ")]
+    assert seen[-1] == "done"
+    assert {"progress", "preview"} <= set(seen)
+    preview = httpx.get(f"{server.url}/v1/videos/{name}/preview", timeout=60)
+    assert preview.headers["content-type"] == "image/webp"
+    assert preview.content[:4] == b"RIFF"
+
+
+def test_the_same_request_gives_the_same_file(server, finished):
+    names = [post(server, seed=3) for _ in range(2)]
+    files = []
+    for name in names:
+        assert finished(server, name)["status"] == "completed"
+        files.append(httpx.get(f"{server.url}/v1/videos/{name}/content", timeout=60).content)
+    assert files[0] == files[1]
+
+
+def test_cancelling_a_running_video_frees_the_worker(server, finished):
+    long = post(server, steps=200, frames=33)
+    while get(server, long)["status"] == "queued":
+        time.sleep(0.1)
+    httpx.post(f"{server.url}/v1/videos/{long}/cancel", timeout=60).raise_for_status()
+    assert finished(server, long)["error"]["code"] == "cancelled"
+    assert finished(server, post(server))["status"] == "completed"
+
+
+def test_a_slow_client_does_not_hold_up_others(server):
+    import socket
+
+    host, port = server.url.removeprefix("http://").split(":")
+    idle = [socket.create_connection((host, int(port))) for _ in range(50)]
+    for connection in idle:
+        connection.sendall(b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{")
+    assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
+    for connection in idle:
+        connection.close()
+
+
+def test_listening_to_others_needs_keys(tmp_path):
+    command = [sys.executable, "-m", "kinema", "serve", "--host", "0.0.0.0", "--folder", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2
+    assert "kinema serve key add" in result.stderr
+
+
+@pytest.mark.slow
+def test_sigterm_ends_web_and_workers_in_order_and_gives_the_job_back(tmp_path, serving):
+    with serving(tmp_path) as server:
+        name = post(server, steps=200, frames=33)
+        while get(server, name)["status"] == "queued":
+            time.sleep(0.1)
+        workers = server.workers()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert len(workers) == 1
+        assert server.workers() == []
+    with serving(tmp_path, "--workers") as again:
+        job = get(again, name)
+        assert (job["status"], job["kinema"]["attempts"]) == ("queued", 1)
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_no_job_is_lost_done_twice_or_stuck(tmp_path, serving, finished):
+    def until_running(server):
+        while not any(get(server, name)["status"] == "in_progress" and get(server, name)["progress"] > 5 for name in names):
+            time.sleep(0.05)
+
+    with serving(tmp_path) as server:
+        names = [post(server, seed=n, steps=20) for n in range(5)]
+        until_running(server)
+        os.kill(server.workers()[0], signal.SIGKILL)  # the worker alone: the page stays up
+        assert finished(server, names[0])["status"] == "completed"
+        until_running(server)
+        server.kill_web()  # the web alone: its worker must not go on for itself
+        deadline = time.monotonic() + 60
+        while server.workers():
+            assert time.monotonic() < deadline, "the worker outlived its service"
+            time.sleep(0.1)
+    with serving(tmp_path) as server:
+        until_running(server)
+        workers = server.workers()
+        server.kill_web()  # both at once
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+    with serving(tmp_path) as server:
+        jobs = [finished(server, name) for name in names]
+        assert [job["status"] for job in jobs] == ["completed"] * 5
+        for job in jobs:
+            assert httpx.get(f"{server.url}/v1/videos/{job['id']}/content", timeout=60).status_code == 200
+            attempts = [entry.name for entry in (tmp_path / "videos" / job["id"]).iterdir()]
+            assert attempts == [str(job["kinema"]["attempts"])]
+
+
+@pytest.mark.slow
+def test_fifty_clients_and_two_hundred_jobs_in_fair_order(tmp_path, serving, capsys):
+    """None lost, users served in turn; prints how fast the page answers meanwhile. JOBS=20 CLIENTS=5 makes it smaller."""
+    from kinema.serve.app import open_queue
+
+    clients, jobs = int(os.environ.get("CLIENTS", "50")), int(os.environ.get("JOBS", "200"))
+    queue = open_queue(tmp_path, None)
+    request = {"model": "mini", "prompt": "x", "seed": 0, "frames": 1, "height": 16, "width": 16, "fps": 12, "steps": 1}
+    request |= {"shift": 17.0, "sampler": "euler"}
+    each, seconds = jobs // clients, []
+    threads = [threading.Thread(target=lambda n=n: [queue.submit(f"user{n}", request) for _ in range(each)]) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    with serving(tmp_path) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        while (counts := client.get("/healthz").json()["jobs"]).get("done", 0) + counts.get("failed", 0) < each * clients:
+            for path in ("/", "/v1/videos"):
+                began = time.perf_counter()
+                client.get(path).raise_for_status()
+                seconds.append(time.perf_counter() - began)
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert queue.counts() == {"done": each * clients}
+    with queue.reader.connect() as db:
+        from kinema.serve.jobs import JOBS, sql
+
+        order = [row[0] for row in db.execute(sql.select(JOBS.c.user).order_by(JOBS.c.started))]
+    rounds = [Counter(order[start : start + clients]) for start in range(clients, len(order), clients)]  # the first while they still arrive
+    assert max(max(each_round.values()) for each_round in rounds) <= 2
+    with capsys.disabled():
+        print(
+            f"\n{len(seconds)} answers: median {statistics.median(seconds):.3f} s, 95th percentile {sorted(seconds)[int(0.95 * len(seconds))]:.3f} s"
+        )
