@@ -67,7 +67,7 @@ def all_tiers(least: float | None = None, most: float | None = None) -> Ladder:
 class Thresholds:
     """What each tier asks (256p, 360p, 540p, 720p, review), by the name of a value. An empty table asks nothing.
 
-    Priors. The literature gives brightness 20-180, text area 5 % (unit unsure), motion 0.2 % of the diagonal, 23 frames/s, 2 s (Allegro, arXiv
+    Priors. The literature gives brightness 20-180, text area 5 %, motion 0.2 % of the diagonal, 23 frames/s, 2 s (Allegro, arXiv
     2410.15458, and others, each on its own scale), and 60 % of the picture to be left (HunyuanVideo 1.5); the rest rises from what is
     plainly bad to what is plainly good.
     """
