@@ -38,8 +38,8 @@ class Log:
             self.pending[name].append(value.detach())
 
     def write(self, step: int, progress: float, extra: dict[str, float]) -> None:
-        """Write the means since the last call, and `extra`."""
-        row = {name: torch.stack(values).nanmean().item() for name, values in self.pending.items()} | extra
+        """Write the means since the last call, over all ranks, and the first rank's `extra`. Every rank must call it."""
+        row = ranks.mean({name: torch.stack(values).nanmean().item() for name, values in self.pending.items()}) | extra
         self.pending.clear()
         if not self.first:
             return

@@ -47,3 +47,13 @@ def most(*values: float | bool) -> tuple[float, ...]:
     found = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(found, dist.ReduceOp.MAX, group())
     return tuple(found.tolist())
+
+
+def mean(figures: dict[str, float]) -> dict[str, float]:
+    """Means over all ranks, which bring the same names; NaN marks what a rank did not measure."""
+    if not together():
+        return figures
+    values = torch.tensor(list(figures.values()), dtype=torch.float64)
+    sums = torch.stack([values.nan_to_num(0.0), (~values.isnan()).double()])
+    dist.all_reduce(sums, group=group())
+    return dict(zip(figures, (sums[0] / sums[1]).tolist(), strict=True))
