@@ -2,6 +2,7 @@
 """HunyuanVideo's command line on Kinema's pipeline, for people who come from there.
 
     python3 sample_video.py --video-size 720 1280 --video-length 129 --infer-steps 50 --prompt "A cat walks." --save-path ./results
+    torchrun --nproc-per-node 8 sample_video.py --ulysses-degree 8 --prompt "A cat walks."
     python3 sample_video.py --model mini --prompt "A cat walks on the grass."
 
 Every published flag is known: those that mean something work, also where the published script broke, and the others are refused
@@ -28,6 +29,7 @@ from kinema.cli.generate import make_videos
 from kinema.errors import InputError
 
 if TYPE_CHECKING:
+    from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request
     from kinema.pipelines.text import TextToVideo
 
@@ -52,15 +54,11 @@ FIXED = {
     "text-len-2": "77",
     "denoise-type": "flow",
     "batch-size": "1",
-    "ulysses-degree": "1",
-    "ring-degree": "1",
 }
 """Flags that belong to the weights or have one working value: that value is accepted, any other refused."""
 
 REASONS = {
     "batch-size": "videos are made one by one: use --num-videos",
-    "ulysses-degree": "sequence parallelism is not in this version: it runs on one device",
-    "ring-degree": "sequence parallelism is not in this version: it runs on one device",
 }
 
 REFUSED = {
@@ -110,6 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--vae-tiling", action=argparse.BooleanOptionalAction, default=True, help="decode large videos in tiles")
     model.add_argument("--use-cpu-offload", action="store_true", help="keep on the device only what works")
     model.add_argument("--reproduce", action="store_true", help="accepted: the same seed always gives the same bits here")
+    ranks = parser.add_argument_group("several processes, started by torchrun")
+    ranks.add_argument("--ulysses-degree", type=int, metavar="N", help="processes that share a video's tokens; default: all of them")
+    ranks.add_argument("--ring-degree", type=int, metavar="N", help="the same by ring attention, which passes keys round")
     files = parser.add_argument_group("the files")
     files.add_argument("--save-path", default="./results", metavar="DIR", help="default: %(default)s")
     files.add_argument("--save-path-suffix", default="", metavar="TEXT", help="added to the folder's name after a _")
@@ -141,6 +142,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def load(args: argparse.Namespace) -> "TextToVideo":
     """The model that the flags name."""
+    from kinema.parallel.mesh import open_world
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
     from kinema.pipelines.text import TextToVideo
@@ -149,7 +151,20 @@ def load(args: argparse.Namespace) -> "TextToVideo":
     folder = args.model_base if args.model != "mini" else None
     config, files = choose_model(PRESETS, MODELS[args.model], folder, args.dit_weight)
     placement = Placement.choose("auto", args.precision or "auto", args.use_cpu_offload, args.vae_precision, args.text_encoder_precision)
-    return TextToVideo(config, replace(files, load_key=args.load_key), replace(placement, tile=args.vae_tiling))
+    world = open_world(mesh_of(args), placement.device)
+    return TextToVideo(config, replace(files, load_key=args.load_key), replace(placement, device=world.device, tile=args.vae_tiling), world)
+
+
+def mesh_of(args: argparse.Namespace) -> "MeshConfig":
+    """The published degrees; without them all processes share every video."""
+    from kinema.parallel.mesh import MeshConfig, launched_ranks
+
+    ulysses, ring = args.ulysses_degree or 1, args.ring_degree or 1
+    if ulysses > 1 and ring > 1:
+        raise InputError(f"--ulysses-degree {ulysses} with --ring-degree {ring}: use one of them; either takes any number of processes")
+    if args.ulysses_degree is None and args.ring_degree is None:
+        ulysses = launched_ranks()
+    return MeshConfig(sequence=max(ulysses, ring), method="ring" if ring > 1 else "ulysses")
 
 
 def request_of(args: argparse.Namespace, config: "ModelConfig") -> "Request":
@@ -182,7 +197,8 @@ def run(args: argparse.Namespace) -> None:
     pipeline = load(args)
     requests = request_of(args, pipeline.config).variants(args.num_videos)
     suffix = f"_{args.save_path_suffix}" if args.save_path_suffix else ""
-    make_videos(pipeline, requests, Path(args.save_path + suffix))
+    with pipeline.world:
+        make_videos(pipeline, requests, Path(args.save_path + suffix))
 
 
 def main() -> int:

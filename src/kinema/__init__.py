@@ -1,6 +1,7 @@
 """Kinema: large video generative models, every stage in one place."""
 
 import importlib
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -8,15 +9,29 @@ from kinema.version import __version__
 
 if TYPE_CHECKING:
     from kinema.dit.model import DiTConfig
+    from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request, Result
     from kinema.pipelines.text import TextToVideo
     from kinema.text.encoder import TextConfig
     from kinema.vae.model import VAEConfig
 
-__all__ = ["DiTConfig", "ModelConfig", "Request", "Result", "TextConfig", "TextToVideo", "VAEConfig", "__version__", "generate", "load"]
+__all__ = [
+    "DiTConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "Request",
+    "Result",
+    "TextConfig",
+    "TextToVideo",
+    "VAEConfig",
+    "__version__",
+    "generate",
+    "load",
+]
 
 HOMES = {
     "DiTConfig": "kinema.dit.model",
+    "MeshConfig": "kinema.parallel.mesh",
     "ModelConfig": "kinema.pipelines.base",
     "Request": "kinema.pipelines.base",
     "Result": "kinema.pipelines.base",
@@ -44,21 +59,26 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     offload: bool = False,
+    mesh: "MeshConfig | None" = None,
 ) -> "TextToVideo":
     """A model ready to make videos.
 
     model: name of a preset; None is mini, or what the folder of weights says.
     weights: folder with the model's files; None is where the preset keeps them.
     device: auto, cpu, cuda, cuda:1 ...; dtype: auto, bf16, fp16, fp32; offload: keep on the device only what works.
+    mesh: how the processes that torchrun started share the work; None lets all of them make one video together.
     Raises InputError for unknown names, WeightsError where files are missing.
     """
+    from kinema.parallel.mesh import MeshConfig, launched_ranks, open_world
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
     from kinema.pipelines.text import TextToVideo
     from kinema.presets import MODELS
 
     config, files = choose_model(MODELS, model, weights)
-    return TextToVideo(config, files, Placement.choose(device, dtype, offload))
+    placement = Placement.choose(device, dtype, offload)
+    world = open_world(mesh or MeshConfig(sequence=launched_ranks()), placement.device)
+    return TextToVideo(config, files, replace(placement, device=world.device), world)
 
 
 def generate(prompt: str, *, model: str | None = None, seed: int = 0, **options: Any) -> "Result":

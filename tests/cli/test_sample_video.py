@@ -66,8 +66,6 @@ def test_a_negative_prompt_without_guidance_warns(script: ModuleType, capsys: py
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--ulysses-degree", "8"), "one device"),
-        (("--ring-degree", "2"), "one device"),
         (("--batch-size", "4"), "--num-videos"),
         (("--text-len", "512"), "256"),
         (("--video-size", "1", "2", "3"), "not 3 numbers"),
@@ -78,6 +76,35 @@ def test_a_negative_prompt_without_guidance_warns(script: ModuleType, capsys: py
 def test_what_cannot_be_is_refused_with_a_reason(script: ModuleType, flags: tuple[str, ...], words: str):
     with pytest.raises(InputError, match=words):
         request_of(script, "t2v_13b_distilled", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "mesh"),
+    [
+        ("--ulysses-degree 8 --ring-degree 1", ("ulysses", 8)),
+        ("--ulysses-degree 1 --ring-degree 4", ("ring", 4)),
+        ("--ulysses-degree 1", ("ulysses", 1)),
+        ("", ("ulysses", 6)),
+    ],
+)
+def test_the_degrees_become_a_mesh(script: ModuleType, flags: str, mesh: tuple[str, int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    config = script.mesh_of(script.build_parser().parse_args(flags.split()))
+    assert (config.method, config.sequence, config.size) == (*mesh, mesh[1])
+
+
+def test_both_degrees_at_once_are_refused(script: ModuleType):
+    with pytest.raises(InputError, match="use one of them"):
+        script.mesh_of(script.build_parser().parse_args(["--ulysses-degree", "2", "--ring-degree", "2"]))
+
+
+def test_degrees_without_their_processes_say_how_to_start(
+    script: ModuleType, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(script.MODELS, "tiny", "tiny")
+    args = script.build_parser().parse_args(f"--model tiny --model-base {tiny_folder} --prompt cat --ulysses-degree 8".split())
+    with pytest.raises(InputError, match="torchrun --nproc-per-node 8"):
+        script.load(args)
 
 
 @pytest.mark.parametrize("flag", ["use-fp8", "use-linear-quadratic-schedule", "model-resolution", "seed-type", "name-suffix"])

@@ -1,6 +1,6 @@
 """What several processes do, started once for many cases; `test_ranks.py` reads what they found.
 
-torchrun --nproc-per-node N ranks.py OUT.json
+torchrun --nproc-per-node N ranks.py OUT.json MODEL
 """
 
 import json
@@ -20,6 +20,12 @@ from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World, open_world
 from kinema.parallel.shard import clip_gradients, gather, resident_bytes
 from kinema.parallel.tiles import decode_spread
+from kinema.pipelines.base import Request
+from kinema.pipelines.placement import Placement
+from kinema.pipelines.store import choose_model
+from kinema.pipelines.text import TextToVideo
+from kinema.presets import MODELS
+from kinema.text.encoder import TextStates
 from kinema.vae.model import CausalVAE, VAEConfig
 from kinema.vae.tiling import decode_tiled
 
@@ -31,6 +37,7 @@ THREE_HEADS = replace(SIX_HEADS, heads=3, rope_axes=(4, 6, 6))
 TILED_VAE = VAEConfig(
     channels=(8, 8, 8, 8), encoder_layers=(1, 1, 1, 1), decoder_layers=(1, 1, 1, 1), groups=4, tile_size=32, tile_frames=16
 )
+MESHES = ("sequence=2", "sequence=2,method=ring", "tensor=2")  # that make a video together
 BATCH = 2  # samples a data rank
 
 
@@ -166,10 +173,38 @@ def compare_tiles(world: World) -> dict:
     return {"same": (pixels is None) == (world.rank > 0) and (pixels is None or torch.equal(pixels, wanted))}
 
 
-def main(out: Path) -> None:
+def compare_generation(folder: Path, mesh: MeshConfig) -> dict:
+    """Latents that ranks sample together against those that one samples alone."""
+    config, files = choose_model(MODELS, None, folder)
+    placement = Placement.choose("cpu", "fp32")
+    alone, together = TextToVideo(config, files, placement), TextToVideo(config, files, placement, open_world(mesh, "cpu"))
+    request = config.request("A cat walks.", 3.0, seed=7)
+    alone.states = made_up(alone, request)
+    together.states = alone.states
+    wanted, found = alone.sample(request), together.sample(request)
+    difference = ((found - wanted).abs().max() / wanted.abs().max()).item()
+    return {"difference": difference, "bytes": resident_bytes(together.dit) / resident_bytes(alone.dit)}
+
+
+def made_up(pipeline: TextToVideo, request: Request) -> dict:
+    """Text states without a language model: three words, then none."""
+    draw = torch.Generator().manual_seed(3)
+    return {
+        key: TextStates(
+            torch.randn(1, words, pipeline.config.text.width, generator=draw),
+            torch.ones(1, words, dtype=torch.bool),
+            torch.randn(1, pipeline.config.text.pooled_width, generator=draw),
+        )
+        for key, words in zip(pipeline.texts_of(request), (3, 1), strict=True)
+    }
+
+
+def main(out: Path, folder: Path) -> None:
     size = int(os.environ["WORLD_SIZE"])
     with open_world(MeshConfig(sequence=size), "cpu") as world:
         found = {"tiles": everywhere(compare_tiles(world))}
+        for name in MESHES if size == 2 else ():
+            found[f"generate {name}"] = everywhere(compare_generation(folder, MeshConfig.parse(name)))
         for case in CASES[size]:
             found[case.name] = everywhere(compare(case, open_world(case.mesh, "cpu")))
         if world.rank == 0:
@@ -184,4 +219,4 @@ def everywhere(found: dict) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -3,7 +3,7 @@
 import argparse
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import kinema
 from kinema.cli.console import ProgressBar, say, warn
@@ -11,9 +11,11 @@ from kinema.errors import InputError
 from kinema.pipelines.prompts import Row, read_prompts
 
 if TYPE_CHECKING:
+    from kinema.parallel.mesh import World
     from kinema.pipelines.base import Request
     from kinema.pipelines.text import TextToVideo
 
+T = TypeVar("T")
 DEMO_PROMPT = "A cat walks on the grass, cinematic style."
 SEED_RANGE = 2**31  # drawn seeds stay short enough to type
 BATCH_SEED = 0  # a list draws no random seed, so that it can go on where it stopped
@@ -58,19 +60,34 @@ def model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
     group.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="auto: bf16 where the processor has it")
     group.add_argument("--offload", action="store_true", help="keep on the device only what the stage at hand needs")
+    group.add_argument(
+        "--mesh", metavar="AXES", help="how torchrun's processes share the work, such as sequence=2,data=2; default: all make one video"
+    )
 
 
 def run_demo(args: argparse.Namespace) -> None:
     pipeline = kinema.load()
-    request = pipeline.config.request(args.prompt, seed=args.seed)
-    make_videos(pipeline, [request], args.out)
+    with pipeline.world:
+        make_videos(pipeline, [pipeline.config.request(args.prompt, seed=args.seed)], args.out)
 
 
 def run_generate(args: argparse.Namespace) -> None:
     if args.from_latents:
         return decode_latents(args)
     rows = read_prompts(args.prompts) if args.prompts else [Row(args.prompt)]
-    pipeline = kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    pipeline = load(args, args.preset, args.dtype)
+    with pipeline.world:
+        return make_rows(args, pipeline, rows)
+
+
+def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "TextToVideo":
+    from kinema.parallel.mesh import MeshConfig
+
+    mesh = MeshConfig.parse(args.mesh) if args.mesh else None
+    return kinema.load(preset, weights=args.weights, device=args.device, dtype=dtype, offload=args.offload, mesh=mesh)
+
+
+def make_rows(args: argparse.Namespace, pipeline: "TextToVideo", rows: list[Row]) -> None:
     if args.negative and pipeline.config.dit.guidance:
         raise InputError(
             f"negative={args.negative!r} has no effect on {pipeline.config.name}: its guidance is distilled into it; leave it out"
@@ -80,7 +97,6 @@ def run_generate(args: argparse.Namespace) -> None:
         make_batch(pipeline, requests, args.out)
     else:
         make_videos(pipeline, requests, args.out)
-    return None
 
 
 def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> list["Request"]:
@@ -94,10 +110,20 @@ def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> 
 
 def make_videos(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
     """One file a request; its path goes to standard output."""
-    for request in requests:
-        with ProgressBar() as bar:
-            path = pipeline.generate_to(out, request, on_step=bar)
+    for request in mine(pipeline.world, requests):
+        make_video(pipeline, request, out)
+
+
+def make_video(pipeline: "TextToVideo", request: "Request", out: Path, stem: str | None = None) -> None:
+    with ProgressBar() as bar:
+        path = pipeline.generate_to(out, request, stem, on_step=bar)
+    if pipeline.world.leads:
         print(path, flush=True)
+
+
+def mine(world: "World", work: list[T]) -> list[T]:
+    """What this rank and its peers do of what rank 0 has to do: seeds are drawn and files are looked for there."""
+    return world.agree(lambda: work)[world.data_rank :: world.data_ranks]
 
 
 def make_batch(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
@@ -105,13 +131,12 @@ def make_batch(pipeline: "TextToVideo", requests: list["Request"], out: Path) ->
     named = [(pipeline.batch_stem(number, request), request) for number, request in enumerate(requests)]
     waiting = [(stem, request) for stem, request in named if not is_done(out, stem)]
     say(f"{len(named) - len(waiting)} of {len(named)} are done, {len(waiting)} to make")
-    if pipeline.placement.offload and waiting:
-        pipeline.prepare([request for _, request in waiting])
-    for number, (stem, request) in enumerate(waiting, 1):
-        say(f"[{number}/{len(waiting)}] {request.prompt}")
-        with ProgressBar() as bar:
-            path = pipeline.generate_to(out, request, stem, on_step=bar)
-        print(path, flush=True)
+    own = mine(pipeline.world, waiting)
+    if pipeline.placement.offload and own:
+        pipeline.prepare([request for _, request in own])
+    for number, (stem, request) in enumerate(own, 1):
+        say(f"[{number}/{len(own)}] {request.prompt}")
+        make_video(pipeline, request, out, stem)
 
 
 def is_done(out: Path, stem: str) -> bool:
@@ -121,13 +146,16 @@ def is_done(out: Path, stem: str) -> bool:
 
 def decode_latents(args: argparse.Namespace) -> None:
     """Saved latents -> the file that their run would have written."""
-    from kinema.pipelines.files import load_latents, write_result
+    from kinema.pipelines.files import load_latents
 
     latents, recipe = load_latents(args.from_latents)
     dtype = recipe["vae_dtype"] if args.dtype == "auto" else args.dtype
-    pipeline = kinema.load(args.preset or recipe["model"], weights=args.weights, device=args.device, dtype=dtype, offload=args.offload)
+    pipeline = load(args, args.preset or recipe["model"], dtype)
     if pipeline.hashes.of("vae") != recipe["weights_sha256"]["vae"]:
         warn("these latents were made with another VAE: the frames will look wrong; name its folder with --weights")
-    with ProgressBar() as bar:
-        result = pipeline.finish(latents, recipe, bar)
-    print(write_result(args.out, args.from_latents.stem, result))
+    with pipeline.world as world:
+        with ProgressBar() as bar:
+            result = pipeline.finish(latents, recipe, bar)
+        path = pipeline.write(args.out, args.from_latents.stem, result)
+        if world.rank == 0:
+            print(path, flush=True)

@@ -36,7 +36,7 @@ def shard_weights(dit: DiT, mesh: DeviceMesh) -> None:
         fully_shard(dit.get_submodule(name), mesh=over)
     for block in dit.txt_in.individual_token_refiner.blocks:
         fully_shard(block, mesh=over)
-    fully_shard(dit, mesh=over)
+    fully_shard(dit, mesh=over, reshard_after_forward=True)  # else embedders stay whole from one sampling step to the next
 
 
 def split_matrices(dit: DiT, mesh: DeviceMesh) -> None:

@@ -2,6 +2,9 @@
 
 Noise is drawn on the CPU in float32 from the request's own seed, so that it does not depend on the device, the dtype, or on what
 else is made in the same run.
+
+Started by torchrun, all ranks of a sample's group take each step together and hold the same latents; weights and tokens are split
+(`kinema.parallel`). The leader alone reads prompts, writes files, and puts frames together.
 """
 
 import logging
@@ -25,12 +28,15 @@ from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
 from kinema.media.frames import to_uint8
+from kinema.parallel import apply
+from kinema.parallel.mesh import MeshConfig, World
+from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, recipe_of
 from kinema.pipelines.store import ModelFiles
-from kinema.shapes import TIME_STRIDE
+from kinema.shapes import SPACE_STRIDE, TIME_STRIDE
 from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_encoder
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 from kinema.vae.model import CausalVAE, channels_last
@@ -50,6 +56,11 @@ def draw_noise(request: Request, channels: int) -> Float[Tensor, "1 C t h w"]:
     latent = request.shape.latent
     generator = torch.Generator("cpu").manual_seed(request.seed)
     return torch.randn((1, channels, latent.t, latent.h, latent.w), generator=generator)
+
+
+def no_frames(latents: Float[Tensor, "C t h w"]) -> UInt8[Tensor, "0 H W 3"]:
+    height, width = (SPACE_STRIDE * size for size in latents.shape[2:])
+    return torch.empty(0, height, width, 3, dtype=torch.uint8)
 
 
 class Clock:
@@ -83,11 +94,17 @@ class TextToVideo:
     The same request on the same machine gives the same bits, whatever was made before it.
     """
 
-    def __init__(self, config: ModelConfig, files: ModelFiles, placement: Placement):
-        """Raises InputError for a model that needs an image."""
+    def __init__(self, config: ModelConfig, files: ModelFiles, placement: Placement, world: World | None = None):
+        """world: the ranks that share the work; None: this process alone.
+
+        Raises InputError for a model that needs an image, and for a mesh that has no meaning here.
+        """
         if config.dit.image_condition != "none":
             raise InputError(f"model={config.name!r} continues an image, which this version cannot give it: use a text-to-video model")
         self.config, self.files, self.placement = config, files, placement
+        self.world = world or World(MeshConfig(), 0, 1, placement.device)
+        if self.world.config.shard > 1:
+            raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
         self.encoder: TextEncoder | None = None
         self.states: dict[tuple[str, TextConfig], TextStates] = {}
         self.hashes = Hashes(files)
@@ -96,7 +113,10 @@ class TextToVideo:
     @cached_property
     def dit(self) -> DiT:
         with self.clock("load dit"):
-            return load_dit(self.files.dit, self.config.dit, self.files.load_key).to(self.home, self.placement.dtype)
+            dit = load_dit(self.files.dit, self.config.dit, self.files.load_key)
+            if self.spread:
+                return apply(dit, self.world).to(self.placement.dtype)  # split first: no rank ever holds all of it
+            return dit.to(self.home, self.placement.dtype)
 
     @cached_property
     def vae(self) -> CausalVAE:
@@ -106,13 +126,22 @@ class TextToVideo:
             return vae
 
     @property
+    def spread(self) -> bool:
+        """Whether several ranks make one video."""
+        return self.world.config.peers > 1
+
+    @property
     def home(self) -> torch.device:
         """Where a part lies while it does not work."""
         return torch.device("cpu") if self.placement.offload else self.placement.device
 
     @contextmanager
     def at_work(self, part: nn.Module) -> Iterator[None]:
-        """On the device while the block runs."""
+        """On the device while the block runs; what is spread over ranks stays there."""
+        if self.spread and part is self.dit:
+            with torch.no_grad():  # gathered weights cannot be inference tensors
+                yield
+            return
         part.to(self.placement.device)
         try:
             with torch.inference_mode():
@@ -130,14 +159,21 @@ class TextToVideo:
     ) -> Path:
         """Make one video and write it; its latents are on disk before decoding begins. Returns the path of the video or picture.
 
+        Of several ranks the leader writes, and all return when it has.
+
         stem: file name without its ending; None gives it one that nothing else has. on_clean: see `sample`.
         Raises OutputError where it cannot be written; a folder that cannot be is told before the work begins.
         """
-        make_folder(folder)
-        self.clock, stem = Clock(), stem or fresh_stem(request)
+        self.clock, stem = Clock(), stem or self.world.share(lambda: fresh_stem(request))
+        self.world.share(lambda: make_folder(folder))
         latents, recipe = self.sample(request, on_step, on_clean), self.recipe(request)
-        save_latents(folder / LATENTS_FOLDER / f"{stem}.safetensors", latents, recipe)
-        return write_result(folder, stem, self.finish(latents, recipe, on_step))
+        if self.world.leads:
+            save_latents(folder / LATENTS_FOLDER / f"{stem}.safetensors", latents, recipe)
+        return self.write(folder, stem, self.finish(latents, recipe, on_step))
+
+    def write(self, folder: Path, stem: str, result: Result) -> Path:
+        """`write_result` by the leader; its peers wait for it."""
+        return self.world.share(lambda: write_result(folder, stem, result))
 
     def batch_stem(self, number: int, request: Request) -> str:
         """A file name that this model and request always get, so that a batch finds what it has made."""
@@ -145,7 +181,9 @@ class TextToVideo:
         return f"{number:04}_{slug(request.prompt)}_seed{request.seed}_{digest(identity)}"
 
     def recipe(self, request: Request) -> dict[str, Any]:
-        return recipe_of(request, self.config, self.hashes.wait(), self.placement)
+        """What the leader knows of it, on all ranks."""
+        known = self.world.share(lambda: recipe_of(request, self.config, self.hashes.wait(), self.placement))
+        return known | ({"mesh": asdict(self.world.config)} if self.spread else {})
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
@@ -162,11 +200,16 @@ class TextToVideo:
         return [(text, config) for text in texts]
 
     def read(self, text: str, config: TextConfig) -> TextStates:
+        """What the leader reads, on all its peers."""
+        return self.world.share(lambda: self.read_here(text, config))
+
+    def read_here(self, text: str, config: TextConfig) -> TextStates:
         if self.encoder is None or self.encoder.config != config:
             with self.clock("load text"):
                 self.encoder = load_text_encoder(config, self.files.text, self.placement.device, self.placement.text_dtype)
         with self.clock("text"):
             states = self.encoder.encode([text]).trim()
+            states = states.to("cpu", states.states.dtype) if self.spread else states  # peers have other devices
         if states.mask.shape[1] == config.text_len:
             LOG.warning("only the first %d tokens of the prompt %r... are read", config.text_len, text[:40])
         return states
@@ -176,7 +219,8 @@ class TextToVideo:
 
         on_clean: called with (steps done, the clean latents [1 C t h w] as predicted then), for previews.
         """
-        self.hashes.start()
+        if self.world.leads:
+            self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
         dit = self.dit
@@ -206,19 +250,28 @@ class TextToVideo:
         return Result(frames=self.decode(latents, on_step), latents=latents, recipe=recipe, timings=self.clock.seconds)
 
     def decode(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> UInt8[Tensor, "T H W 3"]:
-        """Frames of latents: streamed where the VAE can, otherwise whole or in tiles."""
+        """Frames of latents: streamed where the VAE can, otherwise whole or in tiles. Ranks that do not lead get none."""
+        parts: list[Tensor] = [no_frames(latents)]
+        if not (self.world.leads or self.tiles_spread):
+            return parts[0]
         vae = self.vae
         on_step("decode", 0, latents.shape[1])
         with self.clock("decode"), self.at_work(vae):
             scaled = (latents[None] / self.config.vae.scaling_factor).to(self.placement.device, self.placement.vae_dtype)
-            parts: list[Tensor] = []
             for part in self.decoded(scaled):
                 parts.append(to_uint8(part[0]).cpu())
                 on_step("decode", (sum(map(len, parts)) - 1) // TIME_STRIDE + 1, latents.shape[1])
         return torch.cat(parts)
 
+    @property
+    def tiles_spread(self) -> bool:
+        return self.spread and self.placement.tile and not self.config.vae.streams
+
     def decoded(self, latents: Float[Tensor, "1 C t h w"]) -> Iterator[Float[Tensor, "1 3 _ H W"]]:
-        if self.config.vae.streams:
+        if self.tiles_spread:
+            pixels = decode_spread(self.vae, latents, self.world)
+            yield from [] if pixels is None else [pixels]
+        elif self.config.vae.streams:
             yield from decode_stream(self.vae, [latents])
         else:
             yield decode_tiled(self.vae, latents) if self.placement.tile else self.vae.decode(latents)
