@@ -44,7 +44,7 @@ def test_only_what_was_asked_counts():
 def test_files_are_the_same_for_the_same_answers(tmp_path):
     ours, theirs = [answer(3, wanted="left", seen="right")], [answer(1, wanted="left", seen="left")]
     for name in ("a", "b"):
-        write_json(tmp_path / f"{name}.json", shares(ours), shares(theirs), 33.3, {"model": "mini"})
+        write_json(tmp_path / f"{name}.json", {"generated": shares(ours), "real": shares(theirs)}, 33.3, {"model": "mini"})
         write_csv(tmp_path / f"{name}.csv", ["A cat, walking."], ours, theirs)
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert json.loads((tmp_path / "a.json").read_text())["scores"]["subject, among the first 5"]["real"]["value"] == 1

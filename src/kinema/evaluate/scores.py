@@ -67,18 +67,19 @@ def shares(answers: Sequence[Answer]) -> dict[str, Share]:
     }
 
 
-def table(generated: dict[str, Share], real: dict[str, Share], psnr: float) -> Table:
-    """Generated beside real, for the terminal."""
-    out = Table("measure", "generated videos", "real clips of the same specs", title="kinema evaluate world")
-    for name, share in generated.items():
-        out.add_row(name, str(share), str(real[name]))
-    out.add_row("VAE reconstruction", "", f"{psnr:.2f} dB")
+def table(kinds: dict[str, dict[str, Share]], psnr: float) -> Table:
+    """Kinds of videos side by side, for the terminal; kinds: title of a column -> measure -> share."""
+    out = Table("measure", *kinds, title="kinema evaluate world")
+    for name in next(iter(kinds.values())):
+        out.add_row(name, *(str(measured[name]) for measured in kinds.values()))
+    out.add_row("VAE reconstruction", *[""] * (len(kinds) - 1), f"{psnr:.2f} dB")
     return out
 
 
-def write_json(path: Path, generated: dict[str, Share], real: dict[str, Share], psnr: float, facts: dict) -> None:
+def write_json(path: Path, kinds: dict[str, dict[str, Share]], psnr: float, facts: dict) -> None:
     """The scores; facts: what they were taken of (model, steps, count ...)."""
-    scores = {name: {"generated": asdict(share), "real": asdict(real[name])} for name, share in generated.items()}
+    names = next(iter(kinds.values()))
+    scores = {name: {kind: asdict(measured[name]) for kind, measured in kinds.items()} for name in names}
     whole = {"facts": facts, "scores": scores, "vae_psnr_db": round(psnr, 4)}
     path.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

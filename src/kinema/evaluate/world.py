@@ -1,12 +1,14 @@
 """How well a model makes what it is asked for, on prompts of the embedded world that it has never seen.
 
-Every figure stands beside the same figure for real clips of the same specs: what the judges themselves can reach.
+Every figure stands beside the same figure for real clips of the same specs, which is what the judges themselves can reach, and for
+what the VAE gives back of the first of these: the difference is what no model on that VAE can win.
 """
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,10 +84,10 @@ def real_video(case: Case, pack: SpritePack) -> Video:
     return rearrange(render_frames(case.spec, pack), "T c H W -> T H W c")
 
 
-def generated_video(case: Case, pipeline: TextToVideo, folder: Path, steps: int | None) -> Video:
-    """The pipeline's video for a case, made unless `folder` has it already."""
+def generated_video(case: Case, pipeline: TextToVideo, folder: Path, chosen: dict[str, Any]) -> Video:
+    """The pipeline's video for a case, made unless `folder` has it already. chosen: fields of Request."""
     size = {"frames": case.spec.frames, "height": case.spec.height, "width": case.spec.width}
-    request = pipeline.config.request(case.prompt, seed=case.number, steps=steps, **size)
+    request = pipeline.config.request(case.prompt, seed=case.number, **chosen, **size)
     stem = pipeline.batch_stem(case.number, request)
     path = folder / f"{stem}.mp4"
     if not path.exists():
@@ -110,53 +112,52 @@ def judge(case: Case, video: Video, recogniser: Recogniser) -> Answer:
 
 
 @torch.inference_mode()
-def reconstruction_psnr(vae: CausalVAE, video: Video) -> float:
-    """How faithfully the VAE gives a clip back: dB over all its pixels, peak 1."""
+def reconstructed(vae: CausalVAE, video: Video) -> tuple[Video, float]:
+    """What the VAE gives back of a clip, and how faithful it is: dB over all its pixels, peak 1."""
     weight = next(vae.parameters())
     pixels = rearrange(video, "T H W c -> 1 c T H W").to(weight) / 127.5 - 1
     back = vae.decode(vae.encode(pixels).mean).clamp(-1, 1)
     error = ((back.float() - pixels.float()) / 2).square().mean()
-    return float(-10 * error.log10())
+    frames = ((back[0].float() + 1) * 127.5).round().to(torch.uint8).cpu()
+    return rearrange(frames, "c T H W -> T H W c"), float(-10 * error.log10())
 
 
 def evaluate_world(
     pipeline: TextToVideo,
     out: Path,
     count: int = 200,
-    steps: int | None = None,
+    chosen: dict[str, Any] | None = None,
     recogniser: Path = RECOGNISER,
     pack: Path | None = None,
 ) -> dict:
     """Generate, judge, and write scores.json, answers.csv, sheet-*.png and the videos into `out`; a broken run goes on where it stopped.
 
-    steps: of the sampler; None is the model's own. recogniser: folder of its weights. pack: the sprite pack; None is the built one.
+    chosen: fields of Request (steps, guidance, shift ...) other than the model's own. recogniser: folder of its weights.
+    pack: the sprite pack; None is the built one.
     Returns what scores.json holds. Raises WeightsError or InputError where recogniser or pack is missing.
     """
-    judges, sprites = Recogniser.load(recogniser), SpritePack.open(pack)
+    judges, sprites, chosen = Recogniser.load(recogniser), SpritePack.open(pack), chosen or {}
     size = pipeline.config.defaults
     asked = cases(sprites, count, size.frames, size.height, size.width)
     (out / "videos").mkdir(parents=True, exist_ok=True)
     generated, strips = [], []
-    for case, video in each(asked, "generated videos", lambda case: generated_video(case, pipeline, out / "videos", steps)):
+    for case, video in each(asked, "generated videos", lambda case: generated_video(case, pipeline, out / "videos", chosen)):
         generated.append(judge(case, video, judges))
         strips.append(strip(case.prompt, video))
-    real, psnrs = [], []
+    real, given_back, psnrs = [], [], []
     for case, video in each(asked, "real clips", lambda case: real_video(case, sprites)):
         real.append(judge(case, video, judges))
         if case.number < VAE_CLIPS:
-            psnrs.append(reconstruction_psnr(pipeline.vae, video))
-    scores = shares(generated), shares(real), sum(psnrs) / len(psnrs)
-    facts = {
-        "model": pipeline.config.name,
-        "prompts": count,
-        "vae_clips": len(psnrs),
-        "defaults": asdict(size),
-        "steps": steps or size.steps,
-    }
-    write_json(out / "scores.json", *scores, facts)
+            back, psnr = reconstructed(pipeline.vae, video)
+            given_back.append(judge(case, back, judges))
+            psnrs.append(psnr)
+    kinds = {"generated": shares(generated), "real": shares(real), "reconstructed": shares(given_back)}
+    facts = {"model": pipeline.config.name, "prompts": count, "vae_clips": len(psnrs), "defaults": asdict(size), "chosen": chosen}
+    psnr = sum(psnrs) / len(psnrs)
+    write_json(out / "scores.json", kinds, psnr, facts)
     write_csv(out / "answers.csv", [case.prompt for case in asked], generated, real)
     write_sheets(out, "sheet", strips)
-    Console().print(table(*scores))
+    Console().print(table(kinds, psnr))
     return json.loads((out / "scores.json").read_text(encoding="utf-8"))
 
 

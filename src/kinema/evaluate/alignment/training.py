@@ -87,7 +87,8 @@ def read_views(path: Path, shard: Shard, judge: Recogniser) -> View:
     """What the frozen networks say of a shard's frames, from the file beside it if they were asked before."""
     if not path.exists():
         maps = zip(shard.middle, shard.last, strict=True)
-        sights = [judge.look(frames, (middle.float(), last.float())) for frames, (middle, last) in zip(shard.frames, maps, strict=True)]
+        with torch.autocast(judge.judges.place.head.weight.device.type, torch.bfloat16):  # twice as fast on a CPU
+            sights = [judge.look(frames, (middle.float(), last.float())) for frames, (middle, last) in zip(shard.frames, maps, strict=True)]
         views = [view(judge, sight) for sight in sights]
         seen, where = torch.stack([some.seen.half() for some in views]), torch.stack([some.where for some in views])
         with whole_file(path) as draft:
