@@ -9,7 +9,7 @@ import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 120_000  # ms that anything may take on a busy machine
-EXPECTED = ("favicon", "Autofocus processing")
+EXPECTED = ("favicon", "Autofocus processing", "signal is aborted", "errored out")  # the last two: what was open when the page was left
 DROP = """([name, text]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), data = new DataTransfer();
   data.items.add(new File([bytes], name, {type: "video/mp4"}));

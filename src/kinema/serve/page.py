@@ -100,8 +100,8 @@ class Page:
             )
         page.load(self.resume, None, job, **quiet).then(self.follow, job, [stage, controls["cancel"], again], **live)
         controls["cancel"].click(self.cancel, job, None, **quiet)
-        again.click(self.use, job, values, **quiet)
-        controls["file"].upload(self.restore, controls["file"], values, **quiet)
+        again.click(self.use, job, values, **live)
+        controls["file"].upload(self.restore, controls["file"], values, **live)  # messages need the queue
         controls["model"].input(self.choose_model, controls["model"], values, **quiet)
         gr.on(
             [page.load, *(controls[name].change for name in TIMED)],
@@ -196,7 +196,7 @@ class Page:
         made = fitting.config.defaults
         fresh = defaults(fitting) | {
             "size": gr.Dropdown(fitting.sizes, value=fitting.sizes[0]),
-            "frames": gr.Dropdown(lengths(fitting), value=made.frames),
+            "frames": gr.Dropdown(lengths(fitting), value=str(made.frames)),
         }
         return [fresh.get(name, gr.skip()) for name in FIELDS]
 
@@ -225,6 +225,7 @@ class Page:
             gr.Warning(say(language, "other_model", model=str(request.get("model"))[:64]))
         values = request | {
             "size": f"{request.get('width')}x{request.get('height')}",
+            "frames": str(request.get("frames")),
             "guidance": request.get("embedded_guidance") or request.get("guidance"),
             "lora": Path(lora).stem if Path(lora).stem in self.service.loras() else "",
             "lora_scale": float(scale or 1),
@@ -300,15 +301,15 @@ def defaults(fitting: Fitting) -> dict[str, Any]:
     """A model's defaults as values of the controls."""
     made = fitting.config.defaults
     return {
-        "size": fitting.sizes[0], "frames": made.frames, "steps": made.steps, "guidance": made.guidance, "shift": made.shift or 0,
+        "size": fitting.sizes[0], "frames": str(made.frames), "steps": made.steps, "guidance": made.guidance, "shift": made.shift or 0,
         "sampler": made.sampler, "fps": made.fps, "negative": made.negative,
     }  # fmt: skip
 
 
-def lengths(fitting: Fitting) -> list[tuple[str, int]]:
-    """Numbers of frames with their seconds."""
+def lengths(fitting: Fitting) -> list[tuple[str, str]]:
+    """Numbers of frames with their seconds; as text, which is what the browser filters by."""
     made = fitting.config.defaults
-    return [(f"{n} · {n / made.fps:.1f} s" if n > 1 else "1", n) for n in fitting.lengths(made.width, made.height)]
+    return [(f"{n} · {n / made.fps:.1f} s" if n > 1 else "1", str(n)) for n in fitting.lengths(made.width, made.height)]
 
 
 def wanted(values: Sequence[Any]) -> VideoRequest:
