@@ -24,7 +24,7 @@ if importlib.util.find_spec("kinema") is None:  # called with the system's Pytho
         sys.exit("sample_video.py: Kinema is not installed for this Python: run `make setup` here, once")
     os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
-from kinema.cli.console import guarded, warn
+from kinema.cli.console import guarded, said_once, warn
 from kinema.cli.generate import make_videos
 from kinema.errors import InputError
 
@@ -202,7 +202,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    args = build_parser().parse_args()
+    with said_once():
+        args = build_parser().parse_args()
     return guarded(lambda: run(args), debug=args.debug)
 
 

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from kinema.dit.model import DiT, DiTConfig
 from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World, open_world
-from kinema.parallel.shard import clip_gradients, gather, resident_bytes
+from kinema.parallel.shard import gather, resident_bytes
 from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import Request
 from kinema.pipelines.placement import Placement
@@ -26,6 +26,7 @@ from kinema.pipelines.store import choose_model
 from kinema.pipelines.text import TextToVideo
 from kinema.presets import MODELS
 from kinema.text.encoder import TextStates
+from kinema.train.optim import clip_gradients
 from kinema.vae.model import CausalVAE, VAEConfig
 from kinema.vae.tiling import decode_tiled
 
@@ -71,7 +72,7 @@ CASES: dict[int, tuple[Case, ...]] = {
         Case(MeshConfig(tensor=2), given=True),
         Case(MeshConfig(tensor=2), checkpointing="full"),
         Case(ULYSSES),
-        Case(ULYSSES, THREE_HEADS, given=True),
+        Case(ULYSSES, THREE_HEADS, given=True, checkpointing="selective"),
         Case(ULYSSES, THREE_HEADS, words=1, masked=False),
         Case(ULYSSES, sizes=2, checkpointing="full", offload=True),
         Case(RING, THREE_HEADS, given=True),
@@ -80,7 +81,7 @@ CASES: dict[int, tuple[Case, ...]] = {
     4: (
         Case(MeshConfig(data=2, shard=2)),
         Case(MeshConfig(data=2, tensor=2), checkpointing="full"),
-        Case(MeshConfig(tensor=2, sequence=2)),
+        Case(MeshConfig(tensor=2, sequence=2), checkpointing="selective"),
         Case(MeshConfig(shard=2, sequence=2, method="ring"), given=True),
         Case(MeshConfig(sequence=4), THREE_HEADS, words=2, masked=False),
         Case(MeshConfig(sequence=4, method="ring"), THREE_HEADS),

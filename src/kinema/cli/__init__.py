@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import kinema
 from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, scaling, serve, train, world
-from kinema.cli.console import guarded
+from kinema.cli.console import guarded, said_once
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("turn a prompt into a short video with the built-in model", generate.demo_flags),
@@ -44,5 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 2 bad input, 1 any other failure, 130 interrupted."""
-    args = build_parser().parse_args(curate.spelled_out(sys.argv[1:] if argv is None else argv))
+    with said_once():
+        args = build_parser().parse_args(curate.spelled_out(sys.argv[1:] if argv is None else argv))
     return guarded(lambda: args.run(args), debug=args.debug)

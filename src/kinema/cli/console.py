@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +24,20 @@ LINE_EVERY = 10.0  # seconds between plain progress lines
 def is_first_rank() -> bool:
     """Whether this process speaks for those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """For parsing flags: of several ranks, the first alone says what is wrong with them, or helps."""
+    if is_first_rank():
+        yield
+        return
+    try:
+        with redirect_stderr(None), redirect_stdout(None):
+            yield
+    except SystemExit:
+        time.sleep(PATIENCE)
+        raise
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """Large models on several processes, from outside the model.
 
 mesh.py      which process does what; `open_world` joins those that torchrun started
-shard.py     weights: FSDP2, copies, tensor parallelism; `gather` puts a state together, `clip_gradients` clips over all ranks
+shard.py     weights: FSDP2, copies, tensor parallelism; `gather` puts a state together
 sequence.py  one sample's tokens over several ranks: Ulysses; ring.py: the ring
 memory.py    recomputing, offloading, compiling, block by block
 tiles.py     a video's tiles over several ranks

@@ -27,9 +27,8 @@ KEPT = {
     ATEN._scaled_dot_product_flash_attention.default,
     ATEN._scaled_dot_product_efficient_attention.default,
     ATEN._scaled_dot_product_cudnn_attention.default,
-    torch.ops.c10d.alltoall_base_.default,
 }
-"""Operations whose results are kept under "selective": the costly ones, and what came from other ranks."""
+"""Operations whose results are kept under "selective". What ranks exchange is exchanged again: it arrives in place, not as a result."""
 
 
 def save_memory(dit: DiT, checkpointing: Checkpointing, offload: bool) -> None:

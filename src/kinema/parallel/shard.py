@@ -8,8 +8,7 @@ stored rows. Ranks therefore exchange rows as they come into use: at most 1 / T 
 they add up, in exchange for a state that no degree permutes.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -197,30 +196,3 @@ def gather(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def resident_bytes(model: nn.Module) -> int:
     """Bytes of the weights that this rank holds."""
     return sum(local(weight).untyped_storage().nbytes() for weight in model.parameters())
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
-    """Scale gradients so that their norm over all ranks is at most `most`; returns the norm before.
-
-    Like `torch.nn.utils.clip_grad_norm_`, which does not take weights that lie on different meshes, as they do under tensor parallelism.
-    All ranks call it together.
-    """
-    grads = [weight.grad for weight in parameters if weight.grad is not None]
-    squares = [local(grad).float().square().sum() / copies(grad) for grad in grads]
-    total = torch.stack(squares).sum()
-    if dist.is_initialized():
-        dist.all_reduce(total)
-    norm = total.sqrt()
-    share = (most / (norm + 1e-6)).clamp(max=1.0)
-    for grad in grads:
-        local(grad).mul_(share)
-    return norm
-
-
-def copies(tensor: Tensor) -> int:
-    """How many ranks hold the same part of a tensor."""
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
-    if not isinstance(tensor, DTensor):
-        return ranks
-    parts = [size for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True) if not placement.is_replicate()]
-    return ranks // math.prod(parts)
