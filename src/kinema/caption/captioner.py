@@ -19,6 +19,7 @@ from kinema.caption.schema import FIELDS, JSON_SCHEMA, Reading, read_answer
 from kinema.errors import KinemaError, WeightsError
 
 Frames = UInt8[np.ndarray, "T H W 3"]
+Picture = UInt8[np.ndarray, "h w 3"]
 SHOWN = 8  # frames of a clip that a captioner sees
 SIDE = 512  # pixels of their longer side at most
 
@@ -42,7 +43,7 @@ class Captioner(Protocol):
     def caption(self, clips: Sequence[Frames]) -> list[Reading]: ...
 
 
-def shown(frames: Frames) -> list[Frames]:
+def shown(frames: Frames) -> list[Picture]:
     """The frames that a captioner sees: evenly spread, shrunk."""
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int))]
     scale = min(1.0, SIDE / max(chosen.shape[1:3]))
@@ -110,7 +111,7 @@ class TransformersCaptioner:
 
         return read_answer(self.answer(question, pictures), ask)
 
-    def answer(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Frames]) -> str:
+    def answer(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Picture]) -> str:
         """Greedy: the same clip gives the same words."""
         import torch
 

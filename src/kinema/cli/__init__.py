@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, curate, distill, encode, evaluate, generate, models, scaling, serve, train, world
+from kinema.cli import arena, bench, caption, curate, distill, encode, evaluate, generate, models, rewrite, scaling, serve, train, world
 from kinema.cli.console import guarded, said_once
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
     "world": ("the embedded world that mini learns: build its sprites, sample its clips", world.flags),
     "curate": ("make a dataset of clips in tiers from a folder of raw videos", curate.flags),
+    "caption": ("describe clips: structured captions, or the camera's movement alone", caption.flags),
+    "rewrite": ("put a prompt into the words that the model was trained on, in English", rewrite.flags),
     "encode": ("turn clips into the latents and text states that a transformer trains on", encode.flags),
     "train": ("run a training recipe", train.flags),
     "scaling": ("measure how size and data should grow with compute, and read the best size off", scaling.flags),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import kinema
 from kinema.cli.console import ProgressBar, say, warn
+from kinema.cli.rewrite import writer_flags, writer_of
 from kinema.errors import InputError
 from kinema.pipelines.prompts import Row, read_prompts
 
@@ -36,6 +37,9 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--from-latents", type=Path, metavar="FILE", help="decode latents that an earlier run saved")
     request_flags(parser.add_argument_group("how"))
+    words = parser.add_argument_group("how the prompt is put")
+    words.add_argument("--rewrite", choices=("normal", "master"), help="rewrite prompts first; the original stays in the recipe")
+    writer_flags(words)
     parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="folder for the files; default: %(default)s")
     model_flags(parser.add_argument_group("which model, and where it runs"))
     parser.set_defaults(run=run_generate)
@@ -75,9 +79,22 @@ def run_generate(args: argparse.Namespace) -> None:
     if args.from_latents:
         return decode_latents(args)
     rows = read_prompts(args.prompts) if args.prompts else [Row(args.prompt)]
+    if args.rewrite:
+        rows = rewritten(args, rows)
     pipeline = load(args, args.preset, args.dtype)
     with pipeline.world:
         return make_rows(args, pipeline, rows)
+
+
+def rewritten(args: argparse.Namespace, rows: list[Row]) -> list[Row]:
+    from kinema.caption.rewrite import rewrite
+
+    writer, found = writer_of(args), []
+    for row in rows:
+        made = rewrite(row.prompt, args.rewrite, writer)
+        say(f"rewritten by {made.writer}: {made.text}")
+        found.append(Row(made.text, row.seed, made.original))
+    return found
 
 
 def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "TextToVideo":
@@ -104,7 +121,7 @@ def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> 
     chosen = {name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative")}
     height, width = args.size or (None, None)
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))
-    request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, **chosen)
+    request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, typed=row.typed, **chosen)
     return request.variants(args.num_videos)
 
 

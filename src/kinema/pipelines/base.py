@@ -81,6 +81,7 @@ class Request:
     negative: str = ""  # used where guidance is above 1
     guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
     embedded_guidance: float | None = None  # for models distilled to take it
+    typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
 
     def __post_init__(self):
         _ = self.shape

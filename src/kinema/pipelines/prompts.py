@@ -18,6 +18,7 @@ class Row:
 
     prompt: str
     seed: int | None = None
+    typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
 
 
 def read_prompts(path: Path) -> list[Row]:
