@@ -11,7 +11,8 @@ from kinema.caption.words import language_of
 from kinema.caption.writers import OPEN_FIELDS, SmolWriter, options
 from kinema.errors import InputError, WeightsError
 
-PROMPTS = list(csv.DictReader(Path(__file__).with_name("prompts.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE))
+LINES = Path(__file__).with_name("prompts.tsv").read_text(encoding="utf-8").splitlines()
+PROMPTS = list(csv.DictReader(LINES, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def wanted(row):

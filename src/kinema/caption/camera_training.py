@@ -173,9 +173,9 @@ def main() -> None:
     net = train(np.concatenate([world[0], film[0]]), np.concatenate([world[1], film[1]]))
     kept = [table(sorted(args.cache.glob(pattern))) for pattern in ("world-heldout-*.npz", f"film-{args.judge_film}-*.npz")]
     seen, labels = (np.concatenate([part[index][half_of(len(part[1]), 1)] for part in kept]) for index in (0, 1))
-    net["temperature"] = np.float32(fit_temperature(net, seen, labels))
+    net["temperature"] = np.array(fit_temperature(net, seen, labels), np.float32)
     with whole_file(args.out) as draft, draft.open("wb") as file:
-        np.savez_compressed(file, **{name: value.astype(np.float16 if value.ndim == 2 else np.float32) for name, value in net.items()})
+        np.savez_compressed(file, **{name: value.astype(np.float16 if value.ndim == 2 else np.float32) for name, value in net.items()})  # type: ignore[arg-type]
     print("held-out clips of the world\n" + judged(net, args.cache, "world-heldout-*.npz", 0))
     print(f"\n{args.judge_film}, never trained on\n" + judged(net, args.cache, f"film-{args.judge_film}-*.npz", 0))
 

@@ -106,7 +106,7 @@ def arranged(english: str) -> dict[str, str]:
     """A prompt's own words, sorted into fields: what says how the film is made goes to its field, all else stays together."""
     found: dict[str, list[str]] = {"short": []}
     for number, text in enumerate(re.split(r"(?<=[.!?])\s+|\n+", english)):
-        main = []
+        main: list[str] = []
         for part in text.rstrip(".").split(", "):
             name = field_of(part)
             (found.setdefault(name, []) if name else main).append(camera_sentence(part) if name == "camera_movement" else part)
