@@ -77,7 +77,7 @@ def test_a_bare_noun_becomes_a_sentence(prompt, text):
     assert rewrite(prompt, "normal").text == text
 
 
-@pytest.mark.parametrize(("prompt", "mode"), [("  ", "normal"), ("x" * 5000, "normal"), ("a cat", "best")])
+@pytest.mark.parametrize(("prompt", "mode"), [("  ", "normal"), ("x" * 5000, "normal")])
 def test_what_cannot_be_rewritten_is_refused(prompt, mode):
     with pytest.raises(InputError):
         rewrite(prompt, mode)
