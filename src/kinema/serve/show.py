@@ -78,7 +78,8 @@ def result(job: Job, language: str) -> str:
             f'<video class="k-screen" style="{shape}" src="{url}" controls autoplay loop muted playsinline aria-label="{label}"></video>'
         )
     took = say(language, "took", time=duration(language, (job.finished or 0) - (job.started or 0)))
-    facts = f"{request['model']} · {request['width']}x{request['height']}x{request['frames']} · {say(language, 'steps')} {request['steps']} · {took}"
+    shape_text = f"{request['width']}x{request['height']}x{request['frames']}"
+    facts = " · ".join((request["model"], shape_text, f"{say(language, 'steps')} {request['steps']}", took))
     text = escape(json.dumps(request, indent=1, ensure_ascii=False).encode("utf-8", "replace").decode())
     link = f'<a href="{url}" download="{job.id}{Path(str(job.file)).suffix}">{say(language, "download")}</a>'
     settings = f"<details><summary>{say(language, 'settings')}</summary><pre>{text}</pre></details>"
