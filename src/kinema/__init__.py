@@ -1,6 +1,7 @@
 """Kinema: large video generative models, every stage in one place."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def load(
     dtype: str = "auto",
     offload: bool = False,
     mesh: "MeshConfig | None" = None,
+    loras: Sequence[str] = (),
 ) -> "TextToVideo":
     """A model ready to make videos.
 
@@ -67,18 +69,21 @@ def load(
     weights: folder with the model's files; None is where the preset keeps them.
     device: auto, cpu, cuda, cuda:1 ...; dtype: auto, bf16, fp16, fp32; offload: keep on the device only what works.
     mesh: how the processes that torchrun started share the work; None lets all of them make one video together.
+    loras: adapters to add, each a file or FILE:SCALE.
     Raises InputError for unknown names, WeightsError where files are missing.
     """
     from kinema.parallel.mesh import MeshConfig, launched_ranks, open_world
+    from kinema.pipelines.loras import LoraFile
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
     from kinema.pipelines.text import TextToVideo
     from kinema.presets import MODELS
 
+    adapters = [LoraFile.parse(lora) for lora in loras]
     config, files = choose_model(MODELS, model, weights)
     placement = Placement.choose(device, dtype, offload)
     world = open_world(mesh or MeshConfig(sequence=launched_ranks()), placement.device)
-    return TextToVideo(config, files, replace(placement, device=world.device), world)
+    return TextToVideo(config, files, replace(placement, device=world.device), world, adapters)
 
 
 def generate(prompt: str, *, model: str | None = None, seed: int = 0, **options: Any) -> "Result":

@@ -42,6 +42,9 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
     writer_flags(words)
     parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="folder for the files; default: %(default)s")
     model_flags(parser.add_argument_group("which model, and where it runs"))
+    parser.add_argument(
+        "--lora", action="append", default=[], metavar="FILE[:SCALE]", help="add adapters, at this strength (1 if left out); several add up"
+    )
     parser.set_defaults(run=run_generate)
 
 
@@ -101,7 +104,8 @@ def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "TextToVid
     from kinema.parallel.mesh import MeshConfig
 
     mesh = MeshConfig.parse(args.mesh) if args.mesh else None
-    return kinema.load(preset, weights=args.weights, device=args.device, dtype=dtype, offload=args.offload, mesh=mesh)
+    loras = getattr(args, "lora", ())
+    return kinema.load(preset, weights=args.weights, device=args.device, dtype=dtype, offload=args.offload, mesh=mesh, loras=loras)
 
 
 def make_rows(args: argparse.Namespace, pipeline: "TextToVideo", rows: list[Row]) -> None:

@@ -33,6 +33,7 @@ from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
+from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, recipe_of
 from kinema.pipelines.store import ModelFiles
@@ -94,14 +95,16 @@ class TextToVideo:
     The same request on the same machine gives the same bits, whatever was made before it.
     """
 
-    def __init__(self, config: ModelConfig, files: ModelFiles, placement: Placement, world: World | None = None):
-        """world: the ranks that share the work; None: this process alone.
+    def __init__(
+        self, config: ModelConfig, files: ModelFiles, placement: Placement, world: World | None = None, loras: Sequence[LoraFile] = ()
+    ):
+        """world: the ranks that share the work; None: this process alone. loras: adapters that are added to the transformer.
 
         Raises InputError for a model that needs an image, and for a mesh that has no meaning here.
         """
         if config.dit.image_condition != "none":
             raise InputError(f"model={config.name!r} continues an image, which this version cannot give it: use a text-to-video model")
-        self.config, self.files, self.placement = config, files, placement
+        self.config, self.files, self.placement, self.loras = config, files, placement, tuple(loras)
         self.world = world or World(MeshConfig(), 0, 1, placement.device)
         if self.world.config.shard > 1:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
@@ -114,6 +117,8 @@ class TextToVideo:
     def dit(self) -> DiT:
         with self.clock("load dit"):
             dit = load_dit(self.files.dit, self.config.dit, self.files.load_key)
+            if self.loras:
+                merge_files(dit.to(self.placement.dtype), self.loras, self.config.name)
             if self.spread:
                 return apply(dit, self.world).to(self.placement.dtype)  # split first: no rank ever holds all of it
             return dit.to(self.home, self.placement.dtype)
@@ -178,11 +183,13 @@ class TextToVideo:
     def batch_stem(self, number: int, request: Request) -> str:
         """A file name that this model and request always get, so that a batch finds what it has made."""
         identity = {"model": self.config.name, "dit": str(self.files.dit), "request": asdict(request)}
+        identity |= {"loras": [str(lora) for lora in self.loras]} if self.loras else {}
         return f"{number:04}_{slug(request.prompt)}_seed{request.seed}_{digest(identity)}"
 
     def recipe(self, request: Request) -> dict[str, Any]:
         """What the leader knows of it, on all ranks."""
         known = self.world.share(lambda: recipe_of(request, self.config, self.hashes.wait(), self.placement))
+        known |= {"loras": [lora.facts() for lora in self.loras]} if self.loras else {}
         return known | ({"mesh": asdict(self.world.config)} if self.spread else {})
 
     def prepare(self, requests: Sequence[Request]) -> None:
