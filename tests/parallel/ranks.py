@@ -1,6 +1,6 @@
 """What several processes do, started once for many cases; `test_ranks.py` reads what they found.
 
-torchrun --nproc-per-node N ranks.py OUT.json MODEL
+torchrun --nproc-per-node N ranks.py OUT.json [MODEL]
 """
 
 import json
@@ -54,6 +54,7 @@ class Case:
     sizes: int = 1  # forward passes of other token counts before the backward pass
     checkpointing: str = "none"
     offload: bool = False
+    compile: bool = False
 
     @property
     def name(self) -> str:
@@ -87,6 +88,10 @@ CASES: dict[int, tuple[Case, ...]] = {
         Case(MeshConfig(sequence=4, method="ring"), THREE_HEADS),
     ),
 }
+
+
+COMPILED = (Case(MeshConfig(shard=2), compile=True), Case(ULYSSES, compile=True), Case(MeshConfig(tensor=2), compile=True))
+"""For two ranks; by themselves, as a compiler takes its time."""
 
 
 def seeded(model: nn.Module) -> nn.Module:
@@ -132,7 +137,7 @@ def compare(case: Case, world: World) -> dict:
     here = slice(BATCH * world.data_rank, BATCH * (world.data_rank + 1))
     mine = [{name: None if x is None else x[here] for name, x in each.items()} for each in samples]
     alone, spread = seeded(DiT(case.model)), seeded(DiT(case.model))
-    same = apply(spread, world, checkpointing=case.checkpointing, offload_activations=case.offload)
+    same = apply(spread, world, checkpointing=case.checkpointing, offload_activations=case.offload, compile=case.compile)
     assert same is spread
     loss, part = loss_of(alone, samples), loss_of(spread, mine)
     loss.backward()
@@ -200,13 +205,14 @@ def made_up(pipeline: TextToVideo, request: Request) -> dict:
     }
 
 
-def main(out: Path, folder: Path) -> None:
+def main(out: Path, folder: Path | None = None) -> None:
+    """folder: a tiny model; None: only what is compiled."""
     size = int(os.environ["WORLD_SIZE"])
     with open_world(MeshConfig(sequence=size), "cpu") as world:
         found = {"tiles": everywhere(compare_tiles(world))}
-        for name in MESHES if size == 2 else ():
+        for name in MESHES if folder and size == 2 else ():
             found[f"generate {name}"] = everywhere(compare_generation(folder, MeshConfig.parse(name)))
-        for case in CASES[size]:
+        for case in CASES[size] if folder else COMPILED:
             found[case.name] = everywhere(compare(case, open_world(case.mesh, "cpu")))
         if world.rank == 0:
             out.write_text(json.dumps(found))

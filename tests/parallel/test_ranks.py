@@ -19,14 +19,17 @@ def found(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict[s
     folder = tmp_path_factory.mktemp("ranks")
     results: dict[str, list[dict]] = {}
     for size in ranks.CASES:
-        out = folder / f"{size}.json"
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), ranks.__file__, str(out), str(tiny_folder)]
-        ended = subprocess.run(
-            [sys.executable, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600
-        )
-        assert ended.returncode == 0, ended.stderr[-4000:]
-        results |= {f"{name}@{size}": each for name, each in json.loads(out.read_text()).items()}
+        results |= {f"{name}@{size}": each for name, each in started(size, folder / f"{size}.json", tiny_folder).items()}
     return results
+
+
+def started(size: int, out: Path, *words: Path) -> dict[str, list[dict]]:
+    """What `size` processes of `ranks.py` write to `out`."""
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), ranks.__file__, str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([*starter, *map(str, words)], env=environment, capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return json.loads(out.read_text())
 
 
 NAMES = [f"{case.name}@{size}" for size, cases in ranks.CASES.items() for case in cases]
@@ -64,3 +67,10 @@ def test_ranks_together_sample_what_one_samples_with_fewer_weights_each(found: d
     for rank in found[f"generate {mesh}@2"]:
         assert rank["difference"] < STEPS_TOLERANCE
         assert rank["bytes"] < (0.9 if "tensor" in mesh else 0.52)  # most of this model lies in what tensor leaves whole
+
+
+@pytest.mark.slow  # a compiler runs
+def test_compiled_blocks_give_the_same_gradients(tmp_path: Path):
+    found = started(2, tmp_path / "compiled.json")
+    for case in ranks.COMPILED:
+        assert max(rank["gradient"] for rank in found[case.name]) < TOLERANCE, case.name
