@@ -64,7 +64,7 @@ class EndpointCaptioner:
 
     def one(self, frames: Frames) -> Reading:
         parts = [picture_part(frame) for frame in shown(frames)]
-        question = {"role": "user", "content": [*parts, {"type": "text", "text": INSTRUCTION}]}
+        question: dict[str, Any] = {"role": "user", "content": [*parts, {"type": "text", "text": INSTRUCTION}]}
 
         def ask(answer: str, problem: str) -> str:
             turns = [question, {"role": "assistant", "content": answer}, {"role": "user", "content": AGAIN.format(problem=problem)}]
@@ -94,7 +94,7 @@ class TransformersCaptioner:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(f"{self.model_name} is no vision-language model that transformers can load: {reason}") from error
-        return processor, model.to(self.device).eval()
+        return processor, model.to(self.device).eval()  # type: ignore[arg-type]
 
     def caption(self, clips: Sequence[Frames]) -> list[Reading]:
         return [self.one(frames) for frames in clips]

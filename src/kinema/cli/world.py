@@ -61,6 +61,6 @@ def run_render(args: argparse.Namespace) -> None:
 
     shape = PixelShape(args.frames, *args.size)
     names = ("out", "clips", "first_seed", "split", "workers", "ahead", "pack")
-    size = {"frames": shape.frames, "height": shape.height, "width": shape.width}
-    render_world(RenderJob(**size, subjects=tuple(args.subjects), **{name: getattr(args, name) for name in names}))
+    chosen = {name: getattr(args, name) for name in names} | {"subjects": tuple(args.subjects)}
+    render_world(RenderJob(frames=shape.frames, height=shape.height, width=shape.width, **chosen))
     print(args.out)

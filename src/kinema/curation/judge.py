@@ -49,7 +49,8 @@ class Score:
 
 def measure(path: Path) -> Row:
     """Everything that is needed to judge a clip; plain JSON."""
-    item, row = Item(path.stem, path, "clip", is_cut=True), {"name": path.name}
+    item = Item(path.stem, path, "clip", is_cut=True)
+    row: Row = {"name": path.name}
     for operator in OPERATORS:
         for found in operator.run(item, {}):
             if isinstance(found, Measurement):

@@ -104,7 +104,7 @@ def written(frames: Frames, rng: np.random.Generator, studio: Studio, seed: int)
 def marked(frames: Frames, rng: np.random.Generator, studio: Studio, seed: int) -> Planted:
     """A watermark or logo that can be seen."""
     while True:
-        mark = draw_mark(rng, *frames.shape[1:3], studio.pictures, held=True)
+        mark = draw_mark(rng, frames.shape[1], frames.shape[2], studio.pictures, held=True)
         if (strength := mark.strength(frames)) >= SEEN:
             return Planted(mark.over(frames), {"box": mark.box, "strength": strength})
 

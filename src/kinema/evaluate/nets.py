@@ -67,7 +67,8 @@ class Finder(nn.Module):
         self.norm = nn.BatchNorm2d(MIDDLE + LAST, affine=False, momentum=MOMENTUM)
         self.enter, self.drop = nn.Conv2d(MIDDLE + LAST, width, 1), nn.Dropout2d(dropout)
         self.near, self.leave = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, 5, 1)
-        nn.init.constant_(self.leave.bias[:1], -3.0)  # few cells are a middle  # type: ignore[index]
+        assert self.leave.bias is not None
+        nn.init.constant_(self.leave.bias[:1], -3.0)  # few cells are a middle
 
     def forward(self, middle: Float[Tensor, "B 112 h16 w16"], last: Float[Tensor, "B 320 h32 w32"]) -> Found:
         coarse = F.interpolate(last, size=middle.shape[-2:], mode="bilinear", align_corners=False)

@@ -120,7 +120,8 @@ class Shard:
     def read(cls, path: Path) -> "Shard":
         with safe_open(path, "pt") as file:
             specs = tuple(ClipSpec.from_json(row) for row in json.loads(file.metadata()["specs"]))
-            return cls(*(file.get_tensor(name) for name in ("frames", "middle", "last", "boxes")), specs)
+            tensors = {name: file.get_tensor(name) for name in ("frames", "middle", "last", "boxes")}
+            return cls(**tensors, specs=specs)
 
     def write(self, path: Path) -> None:
         tensors = {"frames": self.frames, "middle": self.middle, "last": self.last, "boxes": self.boxes}
@@ -133,7 +134,8 @@ def make_shard(first: int, pack: SpritePack, backbone: EfficientNetLite0, split:
     """The clips from number `first` on; those of the training split are worn."""
     torch.manual_seed(first)
     weight = backbone.stem.weight
-    frames, middles, lasts, specs = [], [], [], []
+    frames: list[Tensor] = []
+    middles, lasts, specs = [], [], []
     boxes = torch.full((count, 2, FRAMES, 4), torch.nan)
     for seed in range(first, first + count):
         specs.append(practice_spec(seed, pack, split))

@@ -106,7 +106,7 @@ class EfficientNetLite0(nn.Module):
         x = F.relu6(self.stem(((pictures - 0.5) * 2).contiguous(memory_format=torch.channels_last)))
         middle = x
         for block in self.blocks:
-            if block.depthwise.stride[0] > 1:
+            if block.depthwise.stride[0] > 1:  # type: ignore[index]
                 middle = x
             x = block(x)
         return middle, x

@@ -67,8 +67,8 @@ def asymmetric_fit(values: Float[np.ndarray, "_ _"]) -> tuple[float, float, floa
     negative = np.minimum(values, 0).ravel()
     positive, fewer = values.ravel() - negative, np.count_nonzero(negative)
     square, size = float(np.vdot(positive, positive)) + float(np.vdot(negative, negative)), values.size
-    below = (float(np.vdot(negative, negative)) / max(1, fewer)) ** 0.5 or 1e-6
-    above = (float(np.vdot(positive, positive)) / max(1, size - fewer)) ** 0.5 or 1e-6
+    below = (float(np.vdot(negative, negative)) / max(1, int(fewer))) ** 0.5 or 1e-6
+    above = (float(np.vdot(positive, positive)) / max(1, size - int(fewer))) ** 0.5 or 1e-6
     skew = below / above
     flat = (float(positive.sum() - negative.sum()) / size) ** 2 / max(square / size, 1e-12)
     wanted = flat * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
