@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # mini's autoencoder from nothing: render the world and train beside it. Every step goes on where it was stopped.
-#   runs/mini_vae.sh [KEY=VALUE ...]     e.g. loop.seconds=400 task.compile=true
-# Measured on one H100 with 16 cores: 8,000 steps of 8 clips in 190 s after 110 s of compiling; 28.0 dB on held-out clips.
+#   runs/mini_vae.sh [KEY=VALUE ...]     e.g. loop.seconds=250 task.compile=true
+# Measured on one H100 with 16 cores, of the first edition: 8,000 steps of 8 clips in 190 s after 110 s of compiling; 28.0 dB on
+# held-out clips. The second edition (docs/vae-training.md) is meant for loop.seconds=250 task.compile=true there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-runs/out/mini}
