@@ -52,5 +52,7 @@ def draw_law(axes: Any, fit: Fit, what: str, label: str) -> None:
     axes.fill_between(x, low, high, alpha=0.2)
     axes.plot(x, power.a * x**power.b, label=f"{power.a:.3g} C^{power.b:.2f}")
     axes.plot([each.budget for each in used], [getattr(each, what) for each in used], "v", color="black")
-    axes.set(xscale="log", yscale="log", xlabel="compute C, PetaFLOPs", ylabel=label, title="and 95 % of the redraws")
+    axes.set(xscale="log", yscale="log", xlabel="compute C, PetaFLOPs", ylabel=label, title="through the floors; 95 % of the redraws")
+    axes.set_xticks([each.budget for each in used], [f"{each.budget:.3g}" for each in used])
+    axes.minorticks_off()
     axes.legend(fontsize="small")
