@@ -56,5 +56,5 @@ def test_the_pinned_versions_cover_every_dependency():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
-    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    assert {re.split(r"[><=\[]", name)[0].lower() for name in wanted} <= pinned
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert {re.split(r"[><=\[]", name)[0].lower().replace("_", "-") for name in wanted} <= pinned

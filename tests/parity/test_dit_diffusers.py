@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from kinema.dit import rope
 from kinema.dit.model import DiT, DiTConfig
 from kinema.weights import convert, from_diffusers, infer_dit_config, load_dit, to_diffusers
 
@@ -22,6 +23,14 @@ CONFIGS = {
     "token_replace": DiTConfig(**SIZE, guidance=True, image_condition="token_replace"),
     "latent_concat": DiTConfig(**SIZE, guidance=False, in_channels=33, image_condition="latent_concat"),
 }
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables():
+    """Tables of rotations are kept between calls: those in float32 must not serve here, nor those in float64 elsewhere."""
+    rope._stored_table.cache_clear()
+    yield
+    rope._stored_table.cache_clear()
 
 
 class Lifted(TorchFunctionMode):
