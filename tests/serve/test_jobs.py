@@ -188,3 +188,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_an_empty_key_is_a_key_like_any_other(queue):
+    assert queue.submit("ann", {"n": 0}, key="").id == queue.submit("ann", {"n": 0}, key="").id

@@ -130,7 +130,7 @@ class Queue:
         another request before.
         """
         with self.change() as db:
-            known = key and self.find(db, JOBS.c.user == user, JOBS.c.key == key)
+            known = None if key is None else self.find(db, JOBS.c.user == user, JOBS.c.key == key)
             if known:
                 if known.request != request:
                     raise InputError(f"idempotency key {key!r} was used for another request: choose a new one")

@@ -63,7 +63,7 @@ class Service:
         wait = self.rate.take(user)
         if wait:
             raise QueueFullError(f"too many requests: try again in {wait:.0f} s")
-        known = key and self.queue.by_key(user, key)
+        known = None if key is None else self.queue.by_key(user, key)
         seed = known.request["seed"] if known else secrets.randbelow(2**31)
         return self.queue.submit(user, self.plain(wanted, seed), key)
 
