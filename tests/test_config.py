@@ -73,6 +73,28 @@ def test_a_mistake_is_named_with_the_way_out(text: str, words: list[str]):
     assert all(word in str(error.value) for word in words), error.value
 
 
+@dataclass(frozen=True)
+class Heads:
+    width: int = 4
+    heads: int = 2
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise InputError(f"width={self.width} does not divide by heads={self.heads}")
+
+
+def test_values_that_must_fit_each_other_change_together():
+    assert override(Heads(), ["width=9", "heads=3"]) == override(Heads(), ["heads=3", "width=9"]) == Heads(9, 3)
+    with pytest.raises(InputError, match="width=9 does not divide"):
+        override(Heads(), ["width=9"])
+
+
+def test_a_part_and_its_whole_cannot_both_be_set():
+    for changes in (["optim.rate=1.0", "optim=x"], ["optim=x", "optim.rate=1.0"]):
+        with pytest.raises(InputError, match="give one of the two"):
+            override(Run(name="x"), changes)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

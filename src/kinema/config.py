@@ -62,26 +62,45 @@ def override(config: C, changes: Sequence[str]) -> C:
     A value is written as in TOML, quotes around text optional; `none` is None.
     Raises InputError where a key is unknown (naming the nearest known one) or a value has the wrong type.
     """
+    tree: dict[str, Any] = {}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"override {change!r} must be key=value")
-        config = set_key(config, key.strip(), text.strip(), key.strip())
-    return config
+        *tables, name = key.strip().split(".")
+        place = tree
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise InputError(f"override {change!r} sets a part of what another one sets as a whole: give one of the two")
+        if isinstance(place.get(name), dict):
+            raise InputError(f"override {change!r} sets the whole of what another one sets a part of: give one of the two")
+        place[name] = text.strip()
+    return changed(config, tree, "")
 
 
-def set_key(config: Any, key: str, text: str, whole: str) -> Any:
-    name, _, rest = key.partition(".")
-    hints = hints_of(type(config))
-    if name not in hints:
-        start = whole.removesuffix(key)
-        raise InputError(unknown(whole, [start + known for known in all_keys(type(config))]))
-    if not rest:
-        return replace(config, **{name: convert(hints[name], literal(text), whole)})
-    inner = getattr(config, name)
-    if not is_dataclass(inner):
-        raise InputError(f"{whole} has no fields to set: {whole.removesuffix('.' + rest)} is {inner!r}")
-    return replace(config, **{name: set_key(inner, rest, text, whole)})
+def changed(config: Any, tree: dict[str, Any], where: str) -> Any:
+    """A copy with all of a table's changes made at once, so that values which must fit each other may change together."""
+    hints, values = hints_of(type(config)), {}
+    for name, below in tree.items():
+        key = where + name
+        if name not in hints:
+            raise InputError(unknown(first_key(key, below), [where + known for known in all_keys(type(config))]))
+        if isinstance(below, str):
+            values[name] = convert(hints[name], literal(below), key)
+        elif is_dataclass(inner := getattr(config, name)):
+            values[name] = changed(inner, below, f"{key}.")
+        else:
+            raise InputError(f"{first_key(key, below)} has no fields to set: {key} is {inner!r}")
+    return replace(config, **values)
+
+
+def first_key(key: str, below: dict[str, Any] | str) -> str:
+    """The dotted key of the first change in a tree of them."""
+    while isinstance(below, dict):
+        name, below = next(iter(below.items()))
+        key += f".{name}"
+    return key
 
 
 def literal(text: str) -> Any:
