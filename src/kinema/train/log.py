@@ -1,6 +1,7 @@
 """Figures of a run: a JSON line each, TensorBoard where it is installed, and what the person sees who watches."""
 
 import json
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -38,11 +39,15 @@ class Log:
             self.pending[name].append(value.detach())
 
     def write(self, step: int, progress: float, extra: dict[str, float]) -> None:
-        """Write the means since the last call, over all ranks, and the first rank's `extra`. Every rank must call it."""
+        """Write the means since the last call, over all ranks, and the first rank's `extra`; a figure that no step measured is left out.
+
+        Every rank must call it.
+        """
         row = ranks.mean({name: torch.stack(values).nanmean().item() for name, values in self.pending.items()}) | extra
         self.pending.clear()
         if not self.first:
             return
+        row = {name: value for name, value in row.items() if not math.isnan(value)}  # JSON knows no NaN
         rounded = {name: float(f"{value:.6g}") for name, value in row.items()}
         self.file.write(json.dumps({"step": step, "progress": round(progress, 6), **rounded}) + "\n")
         self.file.flush()
