@@ -1,12 +1,13 @@
 """Two towers into one space: pictures and videos on one side, texts on the other; what belongs together points the same way.
 
-Pictures: EfficientNet-Lite0 (frozen) and what the recogniser sees in them (frozen too). Videos: the mean of five pictures, plus what moves
-between them: where the found pieces are, and two convolutions over time and space on the finer map. Texts: MiniLM's token states
-(frozen), looked at by learned queries. Trained on the embedded world alone (`training.py`): strong there, weak on anything else.
+Pictures: EfficientNet-Lite0 (frozen) and what the recogniser sees in them (frozen too). Videos: the mean of five pictures, plus what
+moves between them: where the found pieces are, and optical flow on a coarse grid. Texts: MiniLM's token states (frozen), looked at by
+learned queries. Trained on the embedded world alone (`training.py`): strong there, weak on anything else.
 """
 
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 
 from kinema.errors import InputError, WeightsError
 from kinema.evaluate import recogniser
-from kinema.evaluate.backbones import HEAD, MIDDLE, MiniLM
+from kinema.evaluate.backbones import HEAD, MiniLM
+from kinema.evaluate.direction import FLOW_HEIGHT, grey_frames, opencv
 from kinema.evaluate.practice import FRAMES
-from kinema.evaluate.recogniser import PIECES, PLACE, SUBJECT, Recogniser, Sight, spread
+from kinema.evaluate.recogniser import PIECES, PLACE, SUBJECT, Maps, Recogniser, Sight, spread
 from kinema.media.files import whole_file
 
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
@@ -38,52 +40,66 @@ class TowersConfig:
 
     width: int = 256  # d of the common space
     inner: int = 384
-    motion: int = 64  # channels of the convolutions that see motion
-    grid: int = 12  # cells along a side of the map in which motion is seen
+    motion: int = 512  # inner width of what sees motion
     queries: int = 4  # of the text tower
     dropout: float = 0.2
 
 
 class View(NamedTuple):
-    """What the frozen networks say of pictures, as the tower takes it."""
+    """What the frozen networks and the flow say of pictures, as the tower takes it."""
 
     seen: Float[Tensor, "*n s"]  # by the recogniser's two networks, and the backbone's pooled vector
-    where: Float[Tensor, "*n p"]  # the found pieces: their boxes in frame heights, and how much each looks like a subject
-    middle: Float[Tensor, "*n 112 h16 w16"]
+    moving: Float[Tensor, "*n m"]  # the found pieces: their boxes in frame heights, and how much each looks like a subject; the flow
 
 
-SEEN, WHERE = PLACE.width + SUBJECT.width + HEAD, 5 * PIECES
+GRID = 8  # cells along a side in which flow is averaged
+SEEN, MOVING = PLACE.width + SUBJECT.width + HEAD, 5 * PIECES + 2 * GRID**2
 
 
-def view(judge: Recogniser, sight: Sight) -> View:
-    """The same from what a recogniser sees."""
+def view(judge: Recogniser, frames: UInt8[Tensor, "T 3 H W"], maps: Maps | None = None) -> View:
+    """Look at pictures that follow one another. maps: the backbone's, where they are known."""
+    sight = judge.look(frames, maps)
+    where = torch.cat([sight.boxes, sight.heat[..., None]], dim=-1).flatten(1)
+    return View(seen(judge, sight), torch.cat([where, flow_to_next(frames).to(where)], dim=-1))
+
+
+def seen(judge: Recogniser, sight: Sight) -> Float[Tensor, "T s"]:
+    """The frame as the judge of places sees it, its pieces as that of subjects does, the backbone's pooled vector."""
     heat = sight.heat[..., None]
     piece = (sight.pieces * heat).sum(dim=1) / heat.sum(dim=1)
-    pooled = judge.backbone.pooled(sight.last)
-    where = torch.cat([sight.boxes, heat], dim=-1).flatten(1)
-    return View(torch.cat([sight.wholes, piece, pooled], dim=-1), where, sight.middle)
+    return torch.cat([sight.wholes, piece, judge.backbone.pooled(sight.last)], dim=-1)
+
+
+def flow_to_next(frames: UInt8[Tensor, "T 3 H W"]) -> Float[Tensor, "T f"]:
+    """Optical flow from each picture to the next, (right, down) in frame heights on a grid; zeros for the last.
+
+    Raises MissingExtraError without OpenCV.
+    """
+    finder = opencv().DISOpticalFlow_create(opencv().DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = grey_frames(rearrange(frames, "T c H W -> T H W c"))
+    flows = [torch.from_numpy(finder.calc(before, after, None)) / FLOW_HEIGHT for before, after in pairwise(grey)]
+    whole = torch.stack([*flows, torch.zeros(*grey[0].shape, 2)])
+    return F.adaptive_avg_pool2d(rearrange(whole, "T h w two -> T two h w"), GRID).flatten(1)
 
 
 class Motion(nn.Module):
-    """How a video's pieces and cells change from frame to frame."""
+    """How a video's pieces and its flow change from frame to frame."""
 
     def __init__(self, config: TowersConfig):
         super().__init__()
-        narrow, wide = config.motion // 2, config.motion
-        self.grid = config.grid
-        self.enter, self.norm = nn.Conv2d(MIDDLE, narrow, 1), nn.GroupNorm(4, narrow)
-        self.first = nn.Conv3d(narrow, wide, 3, stride=(1, 2, 2), padding=1)
-        self.second = nn.Conv3d(wide, wide, 3, stride=(1, 2, 2), padding=1)
-        side = -(-config.grid // 4)
-        self.track = nn.Sequential(nn.Linear(FRAMES * WHERE, config.inner), nn.GELU())
-        self.leave = nn.Linear(FRAMES * side * side * wide + config.inner, config.width)
-        self.drop = nn.Dropout(config.dropout)
+        entering = FRAMES * MOVING
+        self.norm = nn.BatchNorm1d(entering, affine=False)
+        self.rise = nn.Sequential(
+            nn.Linear(entering, config.motion),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.motion, config.inner),
+            nn.GELU(),
+            nn.Linear(config.inner, config.width),
+        )
 
-    def forward(self, middle: Float[Tensor, "B T 112 h16 w16"], where: Float[Tensor, "B T p"]) -> Float[Tensor, "B d"]:
-        cells = F.adaptive_avg_pool2d(rearrange(middle, "B T c h w -> (B T) c h w"), self.grid)
-        cells = rearrange(F.gelu(self.norm(self.enter(cells))), "(B T) c h w -> B c T h w", B=len(middle))
-        cells = F.gelu(self.second(F.gelu(self.first(cells)))).flatten(1)
-        return self.leave(self.drop(torch.cat([cells, self.track(where.flatten(1))], dim=1)))
+    def forward(self, moving: Float[Tensor, "B T m"]) -> Float[Tensor, "B d"]:
+        return self.rise(self.norm(moving.flatten(1)).clamp(-5, 5))
 
 
 def rising(entering: int, config: TowersConfig) -> nn.Sequential:
@@ -102,7 +118,7 @@ class Seeing(nn.Module):
         return self.rise(self.norm(seen))
 
     def video(self, views: View) -> Float[Tensor, "B d"]:
-        return F.normalize(self.pictures(views.seen).mean(dim=1) + self.motion(views.middle, views.where), dim=-1)
+        return F.normalize(self.pictures(views.seen).mean(dim=1) + self.motion(views.moving), dim=-1)
 
 
 class Reading(nn.Module):
@@ -133,8 +149,9 @@ class Towers(nn.Module):
     def save(self, path: Path, judge: str) -> None:
         """float16 weights; the sizes, and the SHA-256 of the recogniser's weights, stand in the file's metadata."""
         metadata = {name: str(value) for name, value in asdict(self.config).items()} | {"recogniser": judge}
+        state = {name: value.half() if value.is_floating_point() else value for name, value in self.state_dict().items()}
         with whole_file(path) as draft:
-            save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, draft, metadata)
+            save_file(state, draft, metadata)
 
     @classmethod
     def load(cls, path: Path) -> tuple["Towers", str]:
@@ -145,7 +162,8 @@ class Towers(nn.Module):
             judge = metadata.pop("recogniser")
             sizes: dict[str, Any] = {name: float(value) if name == "dropout" else int(value) for name, value in metadata.items()}
             towers = cls(TowersConfig(**sizes))
-            towers.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+            state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+            towers.load_state_dict(state)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"no image-text model in {path} ({error}): train it with runs/alignment.sh") from error
         return towers, judge
@@ -178,7 +196,7 @@ class ImageText:
     @torch.inference_mode()
     def image(self, frames: UInt8[Tensor, "n 3 H W"]) -> Float[Tensor, "n d"]:
         """Single pictures, in any size."""
-        parts = [self.towers.seeing.pictures(view(self.judge, self.judge.look(some)).seen) for some in frames.split(BATCH)]
+        parts = [self.towers.seeing.pictures(seen(self.judge, self.judge.look(some))) for some in frames.split(BATCH)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
     @torch.inference_mode()
@@ -188,7 +206,7 @@ class ImageText:
             raise InputError("a video without frames has no vector")
         some = spread(frames, FRAMES)
         some = some[torch.linspace(0, len(some) - 1, FRAMES).round().long()]
-        return self.towers.seeing.video(View(*(part[None] for part in view(self.judge, self.judge.look(some)))))[0].cpu()
+        return self.towers.seeing.video(View(*(part[None] for part in view(self.judge, some))))[0].cpu()
 
     @torch.inference_mode()
     def text(self, texts: list[str]) -> Float[Tensor, "n d"]:

@@ -4,7 +4,7 @@ A batch of clips and of texts, each clip's own text to be found among all of the
 arXiv 2103.00020), and for each clip a text that is wrong in one thing, to be told from the right one. What the frozen backbones
 say of clips and texts is taken down once, the texts beside their clips.
 
-    python -m kinema.evaluate.alignment.training --clips DIR --out DIR [--recogniser DIR] [--steps 2000] [--device cuda]
+    python -m kinema.evaluate.alignment.training --clips DIR --out DIR [--recogniser DIR] [--steps 1500] [--device cuda]
 """
 
 import argparse
@@ -30,7 +30,6 @@ from kinema.train.loop import LoopConfig, Task, fit
 from kinema.world.spec import ClipSpec, Split
 from kinema.world.sprites import SpritePack, Subject
 
-ASKED = 2  # dimensions of a training clip about which a wrong text is kept
 RIGHT = -1  # the dimension of a text that is one of a clip's captions
 CONTRAST = 0.5  # weight of telling right from wrong
 SCORES = "scores.json"
@@ -52,23 +51,20 @@ class Texts:
         return padded([self.states[int(ends[n] - self.lengths[n]) : int(ends[n])] for n in numbers], device)
 
 
-def texts_of(specs: Sequence[ClipSpec], known: dict[str, Subject], split: Split) -> list[tuple[str, int, int, int]]:
-    """(text, clip, dimension, wrong) of every text; training clips are asked about ASKED dimensions, held-out ones about all."""
+def texts_of(specs: Sequence[ClipSpec], known: dict[str, Subject]) -> list[tuple[str, int, int, int]]:
+    """(text, clip, dimension, wrong) of every text."""
     rows = []
     for clip, spec in enumerate(specs):
         rows += [(text, clip, RIGHT, 0) for text in right_texts(spec, known, 0)]
-        pairs = [(place, contrast(spec, known, dimension, 0)) for place, dimension in enumerate(DIMENSIONS)]
-        found = [(place, pair) for place, pair in pairs if pair]
-        turn = spec.seed % max(1, len(found))
-        kept = found if split == "heldout" else (found[turn:] + found[:turn])[:ASKED]
-        rows += [(text, clip, place, wrong) for place, pair in kept for wrong, text in enumerate(pair)]
+        for place, dimension in enumerate(DIMENSIONS):
+            rows += [(text, clip, place, wrong) for wrong, text in enumerate(contrast(spec, known, dimension, 0) or ())]
     return rows
 
 
-def read_texts(path: Path, specs: Sequence[ClipSpec], known: dict[str, Subject], split: Split, minilm: MiniLM) -> Texts:
+def read_texts(path: Path, specs: Sequence[ClipSpec], known: dict[str, Subject], minilm: MiniLM) -> Texts:
     """The texts of a shard, from the file beside it if they were read before."""
     if not path.exists():
-        rows = texts_of(specs, known, split)
+        rows = texts_of(specs, known)
         order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))  # like lengths together: little padding
         states: list[Tensor] = [torch.empty(0)] * len(rows)
         for start in range(0, len(order), BATCH):
@@ -86,15 +82,16 @@ def read_texts(path: Path, specs: Sequence[ClipSpec], known: dict[str, Subject],
 def read_views(path: Path, shard: Shard, judge: Recogniser) -> View:
     """What the frozen networks say of a shard's frames, from the file beside it if they were asked before."""
     if not path.exists():
-        maps = zip(shard.middle, shard.last, strict=True)
         with torch.autocast(judge.judges.place.head.weight.device.type, torch.bfloat16):  # twice as fast on a CPU
-            sights = [judge.look(frames, (middle.float(), last.float())) for frames, (middle, last) in zip(shard.frames, maps, strict=True)]
-        views = [view(judge, sight) for sight in sights]
-        seen, where = torch.stack([some.seen.half() for some in views]), torch.stack([some.where for some in views])
+            views = [
+                view(judge, frames, (middle.float(), last.float()))
+                for frames, middle, last in zip(shard.frames, shard.middle, shard.last, strict=True)
+            ]
+        seen, moving = torch.stack([some.seen.half() for some in views]), torch.stack([some.moving.float() for some in views])
         with whole_file(path) as draft:
-            save_file({"seen": seen, "where": where}, draft)
+            save_file({"seen": seen, "moving": moving}, draft)
     found = load_file(path)
-    return View(found["seen"], found["where"], shard.middle)
+    return View(found["seen"], found["moving"])
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,7 @@ class Lesson:
     """What the frozen networks said of many clips and their texts."""
 
     seen: Rows  # [T s], float16
-    where: Rows  # [T p]
-    middle: Rows  # [T 112 h16 w16], float16
+    moving: Rows  # [T m]
     texts: Texts
 
     @classmethod
@@ -114,16 +110,16 @@ class Lesson:
         for path in track(shard_paths(folder, split), f"{split} views and texts"):
             shard = Shard.read(path)
             views.append(read_views(path.with_name(f"views-{path.name}"), shard, judge))
-            found = read_texts(path.with_name(f"texts-{path.name}"), shard.specs, known, split, minilm)
+            found = read_texts(path.with_name(f"texts-{path.name}"), shard.specs, known, minilm)
             texts.append(Texts(found.states, found.lengths, found.clips + start, found.dimensions, found.wrong))
             start += len(shard.specs)
         columns = zip(*((t.states, t.lengths, t.clips, t.dimensions, t.wrong) for t in texts), strict=True)
-        seen, where, middle = (Rows(list(parts)) for parts in zip(*views, strict=True))
-        return cls(seen, where, middle, Texts(*(torch.cat(part) for part in columns)))
+        seen, moving = (Rows(list(parts)) for parts in zip(*views, strict=True))
+        return cls(seen, moving, Texts(*(torch.cat(part) for part in columns)))
 
     def views(self, clips: Int[Tensor, "B"], device: torch.device | str) -> View:
         """Clips by number, for the tower of videos."""
-        return View(*(rows[clips].to(device).float() for rows in (self.seen, self.where, self.middle)))
+        return View(*(rows[clips].to(device).float() for rows in (self.seen, self.moving)))
 
 
 class AlignmentTask(Task):
@@ -161,7 +157,7 @@ class AlignmentTask(Task):
         target = torch.arange(len(right), device=device)
         found = (F.cross_entropy(products, target) + F.cross_entropy(products.T, target)) / 2
         fits, fails = ((owners * some).sum(dim=1) for some in texts[len(right) :].chunk(2))
-        told = F.softplus(scale * (fails - fits)).mean()
+        told = F.softplus(scale * (fails - fits[:, None])).mean()  # every wrong one against every right one, as ROC-AUC counts
         figures = {"found": found, "told": told, "right": (fits > fails).float().mean(), "scale": scale}
         return found + CONTRAST * told, figures
 
@@ -215,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recogniser", type=Path, default=RECOGNISER, help="whose glimpse to look with")
     parser.add_argument("--pack", type=Path, help="sprite pack; default: where `kinema world build` puts it")
     parser.add_argument("--out", type=Path, required=True, help="goes on where it stopped")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args(arguments)
