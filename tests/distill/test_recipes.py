@@ -1,6 +1,9 @@
 """Whole runs, tiny: distil a folder of weights into another, adapt one to a folder of videos, and generate with both."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from kinema.dit.lora import LoraConfig
 from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.media.video import read_metadata, write_video
+from kinema.parallel.mesh import MeshConfig
 from kinema.pipelines.loras import LoraFile
 from kinema.train.loop import LoopConfig
 from kinema.train.stages import Stage
@@ -142,6 +146,35 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny_folder, clips, tmp
     train_lora(stopped)
     a, b = (read_lora(tmp_path / name / "lora.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(pair.up, b.pairs[name].up) for name, pair in a.pairs.items())
+
+
+@pytest.mark.slow  # starts four processes
+def test_two_ranks_train_the_adapters_of_one(tiny_folder, clips, tmp_path):
+    recipe = lora_recipe(tiny_folder, clips, tmp_path / "alone")
+    recipe = replace(recipe, lora=replace(recipe.lora, dropout=0.0))
+    train_lora(recipe)
+    (tmp_path / "lora.toml").write_text(to_toml(recipe))
+    alone = read_lora(tmp_path / "alone/lora.safetensors")
+    for axis in ("data", "shard"):
+        starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        words = ["-m", "kinema", "train", "lora.toml", f"mesh.{axis}=2", f"loop.out={axis}"]
+        ended = subprocess.run([*starter, *words], cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        pair = read_lora(tmp_path / axis / "lora.safetensors")
+        for ours, theirs in zip(losses_and_norms(tmp_path / axis), losses_and_norms(tmp_path / "alone"), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3)
+        for name, found in alone.pairs.items():
+            assert (pair.pairs[name].up - found.up).norm() < 0.2 * found.up.norm()  # Adam magnifies where a gradient is nearly 0
+
+
+def losses_and_norms(run: Path) -> list[tuple[float, float]]:
+    rows = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    return [(row["loss"], row["grad_norm"]) for row in rows]
+
+
+def test_adapters_do_not_share_samples_between_ranks(tiny_folder, clips, tmp_path):
+    with pytest.raises(InputError, match="data and shard alone"):
+        lora_recipe(tiny_folder, clips, tmp_path / "lora", mesh=MeshConfig(sequence=2))
 
 
 def test_clips_without_captions_are_named(tiny_folder, clips, tmp_path):

@@ -15,15 +15,16 @@ from kinema.data.store import Store
 from kinema.dit.lora import Adapters, LoraConfig
 from kinema.dit.model import DiT
 from kinema.errors import InputError
-from kinema.parallel.memory import Checkpointing, save_memory
-from kinema.parallel.mesh import MeshConfig
+from kinema.parallel import apply, average_gradients
+from kinema.parallel.mesh import MeshConfig, World
 from kinema.pipelines.base import ModelConfig
 from kinema.pipelines.recipe import sha256
 from kinema.pipelines.store import CONFIG_FILE, ModelFiles, find_files
 from kinema.text.encoder import load_text_encoder
+from kinema.train import ranks
 from kinema.train.loop import LoopConfig, Run, Task, fit
 from kinema.train.objective import FlowConfig, by_sigma, draw, drop_text, flow_loss, hashed
-from kinema.train.recipe import prepared, write_run_card
+from kinema.train.recipe import MemoryConfig, prepared, write_run_card
 from kinema.train.speed import Work
 from kinema.version import __version__
 from kinema.weights import load_dit, load_vae
@@ -46,12 +47,17 @@ class LoraRecipe:
     trigger: str = ""  # the word that stands for what is new; it goes into the file
     frames: tuple[int, ...] = ()  # lengths that clips are cut to; default: the model's own
     side: int | None = None  # clips are brought to about side x side pixels; None: as they are
-    batch: int = 2  # clips a step
+    batch: int = 2  # clips a step, of all ranks together
     shift: float = 2.0  # of the training times
     text_dropout: float = 0.1
-    checkpointing: Checkpointing = "none"
     dialect: Dialect = "comfy"
+    mesh: MeshConfig = field(default_factory=MeshConfig)  # data and shard: clips over the ranks, and the model that stays as it is
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     device: str = "auto"
+
+    def __post_init__(self):
+        if self.mesh.peers > 1:
+            raise InputError(f"mesh sequence={self.mesh.sequence}, tensor={self.mesh.tensor}: adapters train over data and shard alone")
 
 
 class LoraTraining(Task):
@@ -59,23 +65,29 @@ class LoraTraining(Task):
 
     model: Adapters
 
-    def __init__(self, dit: DiT, recipe: LoraRecipe, loader: Loader, about: dict[str, Any]):
+    def __init__(self, dit: DiT, recipe: LoraRecipe, loader: Loader, about: dict[str, Any], world: World):
         """dit: stays as it is; its layers ask the adapters from now on. about: goes into the file."""
-        self.dit, self.recipe, self.loader, self.about = dit.requires_grad_(False), recipe, loader, about
+        self.recipe, self.loader, self.about, self.world = recipe, loader, about, world
         self.flow = FlowConfig(shift=recipe.shift, text_dropout=recipe.text_dropout)
-        self.model = Adapters(dit, recipe.lora)
-        self.model.attach(dit)
+        options: dict[str, Any] = {
+            "checkpointing": recipe.memory.checkpointing,
+            "offload_activations": recipe.memory.offload_activations,
+        }
+        self.dit = apply(dit.requires_grad_(False), world, **options)
+        self.model = Adapters(self.dit, recipe.lora)
+        self.model.attach(self.dit)
+        average_gradients(self.model, world)
         self.last = Work()
-        save_memory(dit, recipe.checkpointing, False)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))  # for dropout: a step draws its own
         key, batch = hashed(self.recipe.loop.seed, self.loader.consumed), self.loader.next()
-        draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, 0, key, self.flow, self.loader.device)
+        first = batch.total * self.world.data_rank // self.world.data_ranks
+        draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, first, key, self.flow, self.loader.device)
         text, mask, pooled = drop_text(batch.text, batch.text_mask, batch.pooled, self.loader.null, draws.dropped)
         each = flow_loss(self.forward, batch.latents, text, mask, pooled, draws)
         self.last = Work(samples=len(each), tokens=len(each) * batch.bucket.tokens, size=str(batch.bucket))
-        return each.mean(), by_sigma(each, draws.sigma)
+        return each.sum() * self.world.data_ranks / batch.total, by_sigma(each, draws.sigma)  # the mean over ranks is that over samples
 
     def work(self) -> Work:
         return self.last
@@ -121,23 +133,25 @@ def encode_clips(recipe: LoraRecipe, config: ModelConfig, files: ModelFiles, dev
     return job.out
 
 
-def open_loader(recipe: LoraRecipe, folder: Path, device: torch.device) -> Loader:
+def open_loader(recipe: LoraRecipe, folder: Path, world: World) -> Loader:
     """Batches of encoded clips: `batch` of the largest of them, more of smaller ones."""
     store = Store(folder)
     strange = [row["clip"] for row in store.rows() if not any(recipe.trigger.lower() in text.lower() for text in row["texts"])]
     if strange:
         LOG.warning("the trigger %r is in no caption of %s", recipe.trigger, listed(strange))
     largest = max(store.checked(path).bucket.tokens for path in store.paths())
-    return Loader(LoaderConfig(folders=(folder,), tokens=recipe.batch * largest), recipe.loop.seed, device=device)
+    config = LoaderConfig(folders=(folder,), tokens=recipe.batch * largest)
+    return Loader(config, recipe.loop.seed, world.data_rank, world.data_ranks, world.device)
 
 
 def train_lora(recipe: LoraRecipe) -> Run:
     """Train adapters to the end of their schedule; resumes by itself."""
-    with prepared(MeshConfig(), recipe) as world:
-        write_run_card(recipe, recipe.loop)
+    with prepared(recipe.mesh, recipe) as world:
+        if ranks.is_first():
+            write_run_card(recipe, recipe.loop)
         config = read_config(ModelConfig, recipe.model / CONFIG_FILE)
         files = find_files(config, recipe.model)
-        loader = open_loader(recipe, encode_clips(recipe, config, files, world.device), world.device)
+        loader = open_loader(recipe, world.agree(lambda: encode_clips(recipe, config, files, world.device)), world)
         dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
         dit = load_dit(files.dit, config.dit).to(world.device, dtype)
         about = {
@@ -149,4 +163,4 @@ def train_lora(recipe: LoraRecipe) -> Run:
             "steps": recipe.loop.steps,
             "kinema": __version__,
         }
-        return fit(LoraTraining(dit, recipe, loader, about), recipe.loop)
+        return fit(LoraTraining(dit, recipe, loader, about, world), recipe.loop, data_rank=world.data_rank)

@@ -13,7 +13,9 @@ from kinema.dit.model import DiT
 from kinema.parallel.memory import Checkpointing, compile_blocks, save_memory
 from kinema.parallel.mesh import World
 from kinema.parallel.sequence import split_sequence
-from kinema.parallel.shard import shard_weights, split_matrices
+from kinema.parallel.shard import average_gradients, shard_weights, split_matrices
+
+__all__ = ["apply", "average_gradients"]
 
 
 def apply(

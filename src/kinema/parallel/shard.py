@@ -26,6 +26,7 @@ from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError
 from kinema.kernels.linear import linear
 from kinema.parallel.collectives import Exchange, Join, Shared, Sum
+from kinema.parallel.mesh import World
 
 
 def shard_weights(dit: DiT, mesh: DeviceMesh) -> None:
@@ -36,6 +37,24 @@ def shard_weights(dit: DiT, mesh: DeviceMesh) -> None:
     for block in dit.txt_in.individual_token_refiner.blocks:
         fully_shard(block, mesh=over)
     fully_shard(dit, mesh=over, reshard_after_forward=True)  # else embedders stay whole from one sampling step to the next
+
+
+def average_gradients(module: nn.Module, world: World) -> None:
+    """For a small module that every rank holds whole, such as adapters: gradients come out as the mean over data ranks.
+
+    Raises InputError where ranks share samples: each would know a part of its gradient alone.
+    """
+    if world.config.peers > 1:
+        raise InputError(f"{world.config} shares samples between ranks: a module that is not split needs data and shard alone")
+    if world.size > 1:
+        for weight in module.parameters():
+            weight.register_post_accumulate_grad_hook(average_over_ranks)
+
+
+def average_over_ranks(weight: Tensor) -> None:
+    assert weight.grad is not None
+    dist.all_reduce(weight.grad)  # what earlier backwards have averaged stays the same
+    weight.grad /= dist.get_world_size()
 
 
 def split_matrices(dit: DiT, mesh: DeviceMesh) -> None:
