@@ -158,3 +158,9 @@ def finished():
 def serving():
     """Starts a server on a folder, for a block."""
     return served
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Polls until something is true; fails the test where it never is."""
+    return wait_until

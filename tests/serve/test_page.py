@@ -96,12 +96,14 @@ def test_progress_and_preview_are_shown_and_cancel_stops_it(browser, server):
         assert page.locator("#cancel").is_disabled()
 
 
-def test_what_cannot_be_made_is_said_before_the_button_is_pressed(browser, server):
+def test_what_cannot_be_made_is_said_before_the_button_is_pressed_and_afterwards(browser, server):
     with opened(browser, server) as page:
         size = page.get_by_label("Size")
         size.fill("65x64")
         size.press("Enter")
         page.get_by_text("width=65 does not fit").wait_for()
+        page.locator("#generate").click()
+        page.locator(".toast-wrap").get_by_text("width=65 does not fit").wait_for()
 
 
 def test_a_file_of_another_kind_changes_nothing(browser, server, tmp_path):

@@ -79,10 +79,9 @@ def test_the_same_request_gives_the_same_file(server, finished):
     assert files[0] == files[1]
 
 
-def test_cancelling_a_running_video_frees_the_worker(server, finished):
+def test_cancelling_a_running_video_frees_the_worker(server, finished, until):
     long = post(server, steps=200, frames=33)
-    while get(server, long)["status"] == "queued":
-        time.sleep(0.1)
+    until(lambda: get(server, long)["status"] != "queued", log=server.log)
     httpx.post(f"{server.url}/v1/videos/{long}/cancel", timeout=60).raise_for_status()
     assert finished(server, long)["error"]["code"] == "cancelled"
     assert finished(server, post(server))["status"] == "completed"
@@ -108,11 +107,10 @@ def test_listening_to_others_needs_keys(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_ends_web_and_workers_in_order_and_gives_the_job_back(tmp_path, serving):
+def test_sigterm_ends_web_and_workers_in_order_and_gives_the_job_back(tmp_path, serving, until):
     with serving(tmp_path) as server:
         name = post(server, steps=200, frames=33)
-        while get(server, name)["status"] == "queued":
-            time.sleep(0.1)
+        until(lambda: get(server, name)["status"] != "queued", log=server.log)
         workers = server.workers()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
@@ -124,22 +122,25 @@ def test_sigterm_ends_web_and_workers_in_order_and_gives_the_job_back(tmp_path, 
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_no_job_is_lost_done_twice_or_stuck(tmp_path, serving, finished):
+def test_whatever_is_killed_no_job_is_lost_done_twice_or_stuck(tmp_path, serving, finished, until):
     def until_running(server):
-        while not any(get(server, name)["status"] == "in_progress" and get(server, name)["progress"] > 5 for name in names):
-            time.sleep(0.05)
+        """One of the jobs is in the middle of its work; at least one is left for whoever comes next."""
+
+        def look():
+            jobs = [get(server, name) for name in names]
+            assert not all(job["status"] in ("completed", "failed") for job in jobs), "all are over: nothing is left to kill"
+            return any(job["status"] == "in_progress" and job["progress"] > 5 for job in jobs)
+
+        until(look, log=server.log)
 
     with serving(tmp_path) as server:
-        names = [post(server, seed=n, steps=20) for n in range(5)]
+        names = [post(server, seed=n, steps=120) for n in range(3)]
         until_running(server)
         os.kill(server.workers()[0], signal.SIGKILL)  # the worker alone: the page stays up
         assert finished(server, names[0])["status"] == "completed"
         until_running(server)
         server.kill_web()  # the web alone: its worker must not go on for itself
-        deadline = time.monotonic() + 60
-        while server.workers():
-            assert time.monotonic() < deadline, "the worker outlived its service"
-            time.sleep(0.1)
+        until(lambda: not server.workers(), log=server.log)
     with serving(tmp_path) as server:
         until_running(server)
         workers = server.workers()
@@ -148,7 +149,7 @@ def test_whatever_is_killed_no_job_is_lost_done_twice_or_stuck(tmp_path, serving
             os.kill(worker, signal.SIGKILL)
     with serving(tmp_path) as server:
         jobs = [finished(server, name) for name in names]
-        assert [job["status"] for job in jobs] == ["completed"] * 5
+        assert [job["status"] for job in jobs] == ["completed"] * 3
         for job in jobs:
             assert httpx.get(f"{server.url}/v1/videos/{job['id']}/content", timeout=60).status_code == 200
             attempts = [entry.name for entry in (tmp_path / "videos" / job["id"]).iterdir()]
