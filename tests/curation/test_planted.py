@@ -42,7 +42,7 @@ def test_a_border_is_black_and_as_wide_as_said(studio: Studio):
 
 
 def test_making_goes_on_where_it_stopped(studio: Studio, tmp_path: Path):
-    assert len(list(make(tmp_path, 1, studio))) == 1
-    assert [row["name"] for row in make(tmp_path, 2, studio)] == ["planted-000001.mp4"]
+    assert len(list(make(tmp_path, range(1), studio))) == 1
+    assert [row["name"] for row in make(tmp_path, range(2), studio)] == ["planted-000001.mp4"]
     assert len(known(tmp_path)) == 2
-    assert list(make(tmp_path, 2, studio)) == []
+    assert list(make(tmp_path, range(2), studio)) == []

@@ -91,6 +91,13 @@ def test_resolution_changes_sharpness_and_not_the_composition(name):
         assert a.texture.mean((1, 2)) == pytest.approx(b.texture.mean((1, 2)), abs=0.08)
 
 
+@pytest.mark.parametrize(
+    ("name", "variant", "px"), [*((name, 0, px) for name in NAMES for px in (45, 112)), ("city", 7, 144), ("forest", 19, 208)]
+)
+def test_a_place_can_be_drawn_at_any_height(name, variant, px, fresh):
+    assert draw_scene(name, variant, px).layers
+
+
 def test_scenes_are_remembered_up_to_a_count():
     remember_scenes(1)
     first = draw_scene("sky", 0, 32)

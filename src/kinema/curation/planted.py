@@ -185,11 +185,11 @@ def known(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def make(folder: Path, count: int, studio: Studio) -> Iterator[dict[str, Any]]:
-    """Write clips 0 to count; those that are there stay."""
+def make(folder: Path, seeds: range, studio: Studio) -> Iterator[dict[str, Any]]:
+    """Write the clips of some seeds; those that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)
     there = {row["name"] for row in known(folder)}
-    for seed in range(count):
+    for seed in seeds:
         if name_of(seed) in there:
             continue
         planted = plant(seed, studio)
@@ -211,14 +211,16 @@ def main() -> None:
     for name, about in (("make", "write the clips"), ("score", "recall and precision of every filter on them")):
         one = what.add_parser(name, help=about)
         one.add_argument("--clips", type=Path, required=True, metavar="DIR")
-        one.add_argument("--count", type=int, default=2000, help="default: %(default)s")
+    made = what.choices["make"]
+    made.add_argument("--count", type=int, default=2000, help="default: %(default)s")
+    made.add_argument("--first", type=int, default=0, metavar="SEED", help="an even number; other seeds, other clips; default: %(default)s")
     film = what.add_parser("cuts", help="F1 of the cuts of a film that a person marked")
     film.add_argument("--film", type=Path, required=True, metavar="FILE")
     film.add_argument("--marks", type=Path, required=True, metavar="CSV")
     film.add_argument("--fps", type=float, default=24.0, help="default: %(default)s")
     chosen = parser.parse_args()
     if chosen.what == "make":
-        for row in make(chosen.clips, chosen.count, studio_of(SpritePack.open())):
+        for row in make(chosen.clips, range(chosen.first, chosen.first + chosen.count), studio_of(SpritePack.open())):
             print(row["name"], row["fault"], flush=True)
         return
     from kinema.curation.judge import Marks, of_film, score, table

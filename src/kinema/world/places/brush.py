@@ -81,6 +81,12 @@ def ball(color: Color, du: np.ndarray, dv: np.ndarray, strength: Real) -> np.nda
     return ramp(tone, [(0.1, darken(color, 0.45 * strength)), (0.6, color), (1.0, lighten(color, 0.5 * strength))])
 
 
+def around(windows: Sequence[tuple[slice, slice]]) -> tuple[slice, slice]:
+    """The smallest window that holds all of some."""
+    rows, columns = zip(*windows, strict=True)
+    return tuple(slice(min(part.start for part in axis), max(part.stop for part in axis)) for axis in (rows, columns))  # type: ignore[return-value]
+
+
 class Canvas:
     """A picture `width` x `height` frame heights around `center`, at `px` pixels a frame height."""
 
@@ -179,12 +185,12 @@ class Canvas:
 
     def puffs(self, discs: Sequence[Disc], light: Color, base: Color, shade: Color, alpha: Real = 1.0) -> None:
         """Balls melted together, lit from the upper left: clouds, bushes, crowns of trees."""
-        u, v, r = np.array(discs, np.float32).T
+        _, v, r = np.array(discs, np.float32).T
         top, bottom = float((v - r).min()), float((v + r).max())
-        window = self.window(float((u - r).min()), top, float((u + r).max()), bottom)
+        windows = [self.window(mu - radius, mv - radius, mu + radius, mv + radius) for mu, mv, radius in discs]
+        window = around(windows)
         total, glow, cover = np.full((3, *self.pixels[0][window].shape), 1e-6, np.float32)
-        for middle_u, middle_v, radius in discs:
-            rows, columns = self.window(middle_u - radius, middle_v - radius, middle_u + radius, middle_v + radius)
+        for (middle_u, middle_v, radius), (rows, columns) in zip(discs, windows, strict=True):
             du, dv = (self.u[columns] - middle_u) / radius, (self.v[rows, None] - middle_v) / radius
             away = du**2 + dv**2
             height = np.sqrt(np.maximum(1 - away, 0))
