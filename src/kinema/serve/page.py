@@ -95,7 +95,7 @@ class Page:
         quiet: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         live: Any = {"show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private"}
         for begin in (controls["generate"].click, controls["prompt"].submit):
-            begin(self.submit, values, job, **quiet, trigger_mode="multiple").success(
+            begin(self.submit, values, job, **live).success(  # refusals are messages, which need Gradio's queue
                 self.follow, job, [stage, controls["cancel"], again], **live
             )
         page.load(self.resume, None, job, **quiet).then(self.follow, job, [stage, controls["cancel"], again], **live)

@@ -24,7 +24,7 @@ import kinema
 from kinema.errors import KinemaError
 from kinema.pipelines.base import Request
 from kinema.pipelines.preview import Colours, write_preview
-from kinema.pipelines.text import TextToVideo
+from kinema.pipelines.video import VideoPipeline
 from kinema.serve.fitting import LORAS, Times
 from kinema.serve.jobs import URL_VARIABLE, Job, Queue
 
@@ -50,7 +50,7 @@ class Worker:
     def __init__(self, queue: Queue, folder: Path, name: str, device: str = "auto", parent: int | None = None):
         """parent: the process that began this one; where it is gone, so is the worker."""
         self.queue, self.folder, self.name, self.device = queue, folder, name, device
-        self.loaded: tuple[Wanted, TextToVideo, Colours] | None = None
+        self.loaded: tuple[Wanted, VideoPipeline, Colours] | None = None
         self.parent = parent or os.getppid()
 
     def run(self) -> None:
@@ -88,7 +88,7 @@ class Worker:
         Times(self.folder).add(pipeline.config, request, pipeline.clock.seconds)
         return file.name
 
-    def pipeline(self, wanted: Wanted) -> tuple[TextToVideo, Colours]:
+    def pipeline(self, wanted: Wanted) -> tuple[VideoPipeline, Colours]:
         """The model, loaded if need be; the one before leaves first."""
         if self.loaded is None or self.loaded[0] != wanted:
             self.forget()
