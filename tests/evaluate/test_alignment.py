@@ -11,9 +11,9 @@ from kinema.evaluate.alignment.model import ImageText, Towers, TowersConfig, pad
 from kinema.evaluate.alignment.texts import COLORS, DIMENSIONS, contrast, right_texts
 from kinema.evaluate.backbones import MINILM, EfficientNetLite0, MiniLM
 from kinema.evaluate.practice import make_shard
-from kinema.evaluate.recogniser import Recogniser
 from kinema.media.imagenet import EFFICIENTNET
 from kinema.train.loop import LoopConfig, fit
+from kinema.world.recogniser import Recogniser
 from kinema.world.scenes import PLACES
 from kinema.world.spec import ClipSpec, sample_spec
 from kinema.world.sprites import labelled_subjects

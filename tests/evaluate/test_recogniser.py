@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from kinema.errors import InputError, WeightsError
 from kinema.evaluate import naming, pieces, practice
 from kinema.evaluate.backbones import EfficientNetLite0
-from kinema.evaluate.nets import Finder, Found, best_boxes
-from kinema.evaluate.recogniser import Recogniser, spread
 from kinema.media.imagenet import EFFICIENTNET
 from kinema.train.loop import LoopConfig, fit
+from kinema.world.nets import Finder, Found, best_boxes
+from kinema.world.recogniser import Recogniser, spread
 from kinema.world.scenes import PLACES
 from kinema.world.sprites import SpritePack, labelled_subjects, pack_pictures
 

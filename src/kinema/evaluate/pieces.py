@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,37 +19,16 @@ from kinema.evaluate.backbones import EfficientNetLite0
 from kinema.evaluate.practice import Rows, Shard, chance, either, shard_paths, uniform, worn
 from kinema.media.files import whole_file
 from kinema.world.light import LIGHTS, apply_light
+from kinema.world.looking import SIDE, cut, middles_and_sides
 from kinema.world.sprites import SpritePack
 from kinema.world.style import STYLES
 
-SIDE = 128  # pixels of a piece as the backbone sees it
-ROOM = 1.2  # side of a piece in sides of the box inside
 LOOSE = 0.45  # logarithm of the most room that practice leaves; the least is none
 ASTRAY, LAID_ASTRAY = 0.08, 0.12  # by how much a box's middle is missed, in its sides: standard deviation
 VISIBLE, LEAST = 0.45, 14.0  # share of a box within the frame, and pixels, below which nothing is learned from it
 NATIVE = (44, 112)  # pixels of a laid piece before it is enlarged: what subjects of a clip have
 GROUP, BACKDROPS = 40, 3  # subjects of a file of sprites, shards of clips behind them
 TURNED, SQUEEZED, LIT, STYLED = 0.12, 0.1, 0.6, 0.4  # shares of sprites
-
-
-def cut(
-    frames: UInt8[Tensor, "n 3 H W"], middles: Float[Tensor, "n 2"], sides: Float[Tensor, "n"], mirrored: Bool[Tensor, "n"] | None = None
-) -> Float[Tensor, "n 3 SIDE SIDE"]:
-    """Squares out of frames, in [0, 1]; beyond a frame its edge runs on. middles (x, y) and sides in pixels."""
-    height, width = frames.shape[-2:]
-    maps = torch.zeros(len(frames), 2, 3, device=frames.device)
-    size = torch.tensor([width, height], device=frames.device)
-    maps[:, 0, 0], maps[:, 1, 1] = sides / width, sides / height
-    maps[:, :, 2] = middles / size * 2 - 1
-    if mirrored is not None:
-        maps[:, 0, 0] *= 1 - 2 * mirrored.float()
-    grid = F.affine_grid(maps, [len(frames), 3, SIDE, SIDE], align_corners=False)
-    return F.grid_sample(frames.float() / 255, grid, padding_mode="border", align_corners=False)
-
-
-def middles_and_sides(boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-    """Middles and longer sides of boxes (left, top, right, bottom)."""
-    return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
 
 
 def visible(boxes: Float[Tensor, "... 4"], height: int, width: int) -> Float[Tensor, "..."]:

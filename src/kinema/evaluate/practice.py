@@ -25,22 +25,16 @@ from torch import Tensor
 from kinema.errors import InputError
 from kinema.evaluate.backbones import EfficientNetLite0
 from kinema.media.files import whole_file
+from kinema.world.looking import fitted
 from kinema.world.render import plan_clip, render_frames
 from kinema.world.spec import ClipSpec, Split, sample_spec
 from kinema.world.sprites import SpritePack
 
 FRAMES, FPS = 5, 2  # as sparse as a judge looks at a video of 2 to 3 seconds
-SIDE, SEEN = 128, 192  # pixels: of a rendered frame, and of what the backbone sees
+SIDE = 128  # pixels of a rendered frame
 SHARD, CAST = 200, 40  # clips of a shard, subjects among which they are drawn: few, because decoding one takes as long as a clip
 FIRST_SEED = 1 << 40  # far from the seeds that models train on
 WORN, NOISY, CODED, SOFT = 0.5, 0.4, 0.5, 0.6  # shares: of clips, and of the worn ones
-
-
-def fitted(frames: UInt8[Tensor, "T 3 H W"], size: int = SEEN) -> Float[Tensor, "T 3 size w"]:
-    """Frames in [0, 1], `size` pixels high, the width a multiple of 32 near that which keeps the aspect."""
-    height, width = frames.shape[-2:]
-    wide = max(32, round(width / height * size / 32) * 32)
-    return F.interpolate(frames.float() / 255, size=(size, wide), mode="bilinear", antialias=True, align_corners=False)
 
 
 def uniform(low: float, high: float) -> float:

@@ -19,7 +19,6 @@ from rich.progress import track
 from torch import Tensor
 
 from kinema.evaluate.direction import DIRECTIONS, direction
-from kinema.evaluate.recogniser import Recogniser
 from kinema.evaluate.scores import Answer, shares, table, write_csv, write_json
 from kinema.evaluate.sheet import strip, write_sheets
 from kinema.media.video import read_video
@@ -28,6 +27,7 @@ from kinema.pipelines.text import TextToVideo
 from kinema.vae.model import CausalVAE
 from kinema.world.captions import user_prompt
 from kinema.world.motion import PATHS
+from kinema.world.recogniser import Recogniser
 from kinema.world.render import render_frames
 from kinema.world.scenes import PLACES
 from kinema.world.spec import ClipSpec, sample_spec

@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinema.errors import InputError, WeightsError
-from kinema.evaluate import recogniser
 from kinema.evaluate.backbones import HEAD, MiniLM
 from kinema.evaluate.direction import FLOW_HEIGHT, grey_frames, opencv
 from kinema.evaluate.practice import FRAMES
-from kinema.evaluate.recogniser import PIECES, PLACE, SUBJECT, Maps, Recogniser, Sight, spread
 from kinema.media.files import whole_file
+from kinema.world import recogniser
+from kinema.world.recogniser import PIECES, PLACE, SUBJECT, Maps, Recogniser, Sight, spread
 
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
 ALIGNMENT, RECOGNISER = PRETRAINED / "alignment", PRETRAINED / "recogniser"

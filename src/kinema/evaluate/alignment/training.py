@@ -24,9 +24,9 @@ from kinema.evaluate.alignment.model import BATCH, RECOGNISER, WEIGHTS, Towers, 
 from kinema.evaluate.alignment.texts import DIMENSIONS, contrast, right_texts
 from kinema.evaluate.backbones import MiniLM
 from kinema.evaluate.practice import Rows, Shard, shard_paths
-from kinema.evaluate.recogniser import Recogniser
 from kinema.media.files import whole_file
 from kinema.train.loop import LoopConfig, Task, fit
+from kinema.world.recogniser import Recogniser
 from kinema.world.spec import ClipSpec, Split
 from kinema.world.sprites import SpritePack, Subject
 

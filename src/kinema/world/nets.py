@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.evaluate.backbones import LAST, MIDDLE
+from kinema.media.imagenet import LAST, MIDDLE
 
 FOLD = 2  # cells of the finer map along one side of a coarse cell
 MOMENTUM = 0.05  # share of a running mean that one batch renews

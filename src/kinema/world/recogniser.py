@@ -2,7 +2,7 @@
 
 A frame is seen whole: one network finds where subjects are, one names the place. Then the found pieces are seen enlarged, and the
 third names who is in them. A video's answer is the mean of its frames' probabilities. They learn from rendered clips and sprites
-(`naming.py`), never from what a model has made.
+(`kinema.evaluate.naming`), never from what a model has made.
 """
 
 import json
@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinema.errors import WeightsError
-from kinema.evaluate.backbones import EfficientNetLite0
-from kinema.evaluate.nets import Finder, Glimpse, GlimpseConfig, best_boxes
-from kinema.evaluate.pieces import ROOM, cut, middles_and_sides
-from kinema.evaluate.practice import SEEN, fitted
 from kinema.media.files import whole_file
+from kinema.media.imagenet import EfficientNetLite0
+from kinema.world.looking import ROOM, SEEN, cut, fitted, middles_and_sides
+from kinema.world.nets import Finder, Glimpse, GlimpseConfig, best_boxes
 
 WEIGHTS, CONFIG = "recogniser.safetensors", "recogniser.json"
 LOOKED_AT = 11  # frames of a video, evenly spread
@@ -87,7 +86,11 @@ class Recogniser(nn.Module):
     @torch.inference_mode()
     def read(self, frames: UInt8[Tensor, "T 3 H W"]) -> Reading:
         """Look at a whole video."""
-        sight = self.look(spread(frames, LOOKED_AT))
+        return self.reading(self.look(spread(frames, LOOKED_AT)))
+
+    @torch.inference_mode()
+    def reading(self, sight: Sight) -> Reading:
+        """The same from what was seen in some of its frames."""
         places = self.judges.place.head(sight.wholes).softmax(dim=-1).mean(dim=0)
         named = self.judges.subject.head(sight.pieces).softmax(dim=-1)
         subjects = (named * sight.heat[..., None]).sum(dim=(0, 1)) / sight.heat.sum()
