@@ -31,7 +31,7 @@ from kinema.errors import InputError
 if TYPE_CHECKING:
     from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
 
 MODELS = {"HYVideo-T/2": "t2v_13b", "HYVideo-T/2-cfgdistill": "t2v_13b_distilled", "mini": "mini"}
 PRECISIONS = ("bf16", "fp16", "fp32")
@@ -140,19 +140,20 @@ def check_flags(args: argparse.Namespace) -> None:
         raise InputError("--prompt is missing: say what the video should show")
 
 
-def load(args: argparse.Namespace) -> "TextToVideo":
+def load(args: argparse.Namespace) -> "VideoPipeline":
     """The model that the flags name."""
     from kinema.parallel.mesh import open_world
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
     from kinema.presets import MODELS as PRESETS
 
     folder = args.model_base if args.model != "mini" else None
     config, files = choose_model(PRESETS, MODELS[args.model], folder, args.dit_weight)
     placement = Placement.choose("auto", args.precision or "auto", args.use_cpu_offload, args.vae_precision, args.text_encoder_precision)
     world = open_world(mesh_of(args), placement.device)
-    return TextToVideo(config, replace(files, load_key=args.load_key), replace(placement, device=world.device, tile=args.vae_tiling), world)
+    placement = replace(placement, device=world.device, tile=args.vae_tiling)
+    return VideoPipeline(config, replace(files, load_key=args.load_key), placement, world)
 
 
 def mesh_of(args: argparse.Namespace) -> "MeshConfig":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kinema.dit.model import DiTConfig
     from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request, Result
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
     from kinema.text.encoder import TextConfig
     from kinema.vae.model import VAEConfig
 
@@ -23,8 +23,8 @@ __all__ = [
     "Request",
     "Result",
     "TextConfig",
-    "TextToVideo",
     "VAEConfig",
+    "VideoPipeline",
     "__version__",
     "generate",
     "load",
@@ -37,7 +37,7 @@ HOMES = {
     "Request": "kinema.pipelines.base",
     "Result": "kinema.pipelines.base",
     "TextConfig": "kinema.text.encoder",
-    "TextToVideo": "kinema.pipelines.text",
+    "VideoPipeline": "kinema.pipelines.video",
     "VAEConfig": "kinema.vae.model",
 }
 """Public name -> the module it comes from: torch is imported when one is first used."""
@@ -62,7 +62,7 @@ def load(
     offload: bool = False,
     mesh: "MeshConfig | None" = None,
     loras: Sequence[str] = (),
-) -> "TextToVideo":
+) -> "VideoPipeline":
     """A model ready to make videos.
 
     model: name of a preset; None is mini, or what the folder of weights says.
@@ -76,14 +76,14 @@ def load(
     from kinema.pipelines.loras import LoraFile
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
     from kinema.presets import MODELS
 
     adapters = [LoraFile.parse(lora) for lora in loras]
     config, files = choose_model(MODELS, model, weights)
     placement = Placement.choose(device, dtype, offload)
     world = open_world(mesh or MeshConfig(sequence=launched_ranks()), placement.device)
-    return TextToVideo(config, files, replace(placement, device=world.device), world, adapters)
+    return VideoPipeline(config, files, replace(placement, device=world.device), world, adapters)
 
 
 def generate(prompt: str, *, model: str | None = None, seed: int = 0, **options: Any) -> "Result":

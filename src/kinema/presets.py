@@ -45,13 +45,14 @@ def t2v_13b_distilled() -> ModelConfig:
 def i2v_13b() -> ModelConfig:
     """Image to video by token replacement, the released default."""
     dit = replace(PUBLISHED_DIT, guidance=True, image_condition="token_replace")
-    return replace(t2v_13b(), name="i2v_13b", dit=dit, defaults=I2V_DEFAULTS)
+    return replace(t2v_13b(), name="i2v_13b", dit=dit, defaults=I2V_DEFAULTS, conditions=("first_frame", "image_states"))
 
 
 def i2v_13b_concat() -> ModelConfig:
     """Image to video by 33 input channels (noise, image, mask), the older weights."""
     dit = replace(PUBLISHED_DIT, in_channels=33, image_condition="latent_concat")
-    return replace(t2v_13b(), name="i2v_13b_concat", dit=dit, defaults=replace(I2V_DEFAULTS, shift=7.0))
+    conditions = ("first_frame_channels", "image_states")
+    return replace(t2v_13b(), name="i2v_13b_concat", dit=dit, defaults=replace(I2V_DEFAULTS, shift=7.0), conditions=conditions)
 
 
 def s2() -> ModelConfig:
@@ -75,17 +76,16 @@ MINI_DIT = DiTConfig(
 
 def mini() -> ModelConfig:
     """What ships with the package: trained on its embedded world, runs on a laptop."""
-    defaults = Defaults(frames=33, height=128, width=128, fps=12, steps=30, guidance=5.0)
-    return ModelConfig(name="mini", dit=MINI_DIT, vae=mini_vae(), text=MINI, defaults=defaults)
+    defaults = Defaults(frames=33, height=128, width=128, fps=12, steps=30, guidance=5.0, window=33)
+    return ModelConfig(name="mini", dit=MINI_DIT, vae=mini_vae(), text=MINI, defaults=defaults, conditions=("frames",))
 
 
 def tiny() -> ModelConfig:
     """For tests: every part of mini, a few thousand times cheaper."""
     dit = replace(MINI_DIT, width=32, heads=2, double_blocks=1, single_blocks=1, rope_axes=(4, 6, 6))
     vae = replace(mini_vae(), channels=(12, 16, 16), decoder_layers=(1, 1, 1))
-    return ModelConfig(
-        name="tiny", dit=dit, vae=vae, text=MINI, defaults=Defaults(frames=9, height=64, width=64, fps=12, steps=4, guidance=1.0)
-    )
+    defaults = Defaults(frames=9, height=64, width=64, fps=12, steps=4, guidance=1.0, window=33)
+    return ModelConfig(name="tiny", dit=dit, vae=vae, text=MINI, defaults=defaults, conditions=("frames",))
 
 
 MODELS: dict[str, Callable[[], ModelConfig]] = {

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from kinema.dit.added import Added
 from kinema.dit.model import DiT, DiTConfig
 from kinema.dit.rope import rope_table, rotate
 from kinema.errors import InputError
@@ -155,6 +156,20 @@ def test_token_replacement_is_a_given_first_frame():
     replaced = random_dit(replace(TINY, image_condition="token_replace"))(**inputs)
     torch.testing.assert_close(replaced, random_dit()(**inputs, given=first), rtol=0, atol=1e-6)
     assert (replaced - random_dit()(**inputs)).abs().max() > 1e-3
+
+
+def test_what_conditions_add_as_zero_changes_no_bit_and_else_all():
+    dit, inputs = random_dit(), inputs_of()
+    plain = dit(**inputs)
+    blocks = range(len(dit.double_blocks) + len(dit.single_blocks))
+    for scale in (0.0, 0.1):
+        doors = {
+            "channels": torch.full((2, 18, TINY.width), scale),
+            "modulation": torch.full((2, TINY.width), scale),
+            "cross": {number: lambda video, scale=scale: scale * video.flip(1) for number in blocks},
+        }
+        for name, value in doors.items():
+            assert torch.equal(dit(**inputs, added=Added(**{name: value})), plain) == (scale == 0), name
 
 
 def test_latent_concat_takes_image_and_mask_beside_the_noise():

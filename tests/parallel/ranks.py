@@ -23,7 +23,7 @@ from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import Request
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.store import choose_model
-from kinema.pipelines.text import TextToVideo
+from kinema.pipelines.video import VideoPipeline
 from kinema.presets import MODELS
 from kinema.text.encoder import TextStates
 from kinema.train.optim import clip_gradients
@@ -183,7 +183,7 @@ def compare_generation(folder: Path, mesh: MeshConfig) -> dict:
     """Latents that ranks sample together against those that one samples alone."""
     config, files = choose_model(MODELS, None, folder)
     placement = Placement.choose("cpu", "fp32")
-    alone, together = TextToVideo(config, files, placement), TextToVideo(config, files, placement, open_world(mesh, "cpu"))
+    alone, together = VideoPipeline(config, files, placement), VideoPipeline(config, files, placement, open_world(mesh, "cpu"))
     request = config.request("A cat walks.", 3.0, seed=7)
     alone.states = made_up(alone, request)
     together.states = alone.states
@@ -192,7 +192,7 @@ def compare_generation(folder: Path, mesh: MeshConfig) -> dict:
     return {"difference": difference, "bytes": resident_bytes(together.dit) / resident_bytes(alone.dit)}
 
 
-def made_up(pipeline: TextToVideo, request: Request) -> dict:
+def made_up(pipeline: VideoPipeline, request: Request) -> dict:
     """Text states without a language model: three words, then none."""
     draw = torch.Generator().manual_seed(3)
     return {

@@ -14,7 +14,7 @@ from kinema.pipelines.prompts import Row, read_prompts
 if TYPE_CHECKING:
     from kinema.parallel.mesh import World
     from kinema.pipelines.base import Request
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
 
 T = TypeVar("T")
 DEMO_PROMPT = "A cat walks on the grass, cinematic style."
@@ -100,7 +100,7 @@ def rewritten(args: argparse.Namespace, rows: list[Row]) -> list[Row]:
     return found
 
 
-def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "TextToVideo":
+def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "VideoPipeline":
     from kinema.parallel.mesh import MeshConfig
 
     mesh = MeshConfig.parse(args.mesh) if args.mesh else None
@@ -108,7 +108,7 @@ def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "TextToVid
     return kinema.load(preset, weights=args.weights, device=args.device, dtype=dtype, offload=args.offload, mesh=mesh, loras=loras)
 
 
-def make_rows(args: argparse.Namespace, pipeline: "TextToVideo", rows: list[Row]) -> None:
+def make_rows(args: argparse.Namespace, pipeline: "VideoPipeline", rows: list[Row]) -> None:
     if args.negative and pipeline.config.dit.guidance:
         raise InputError(
             f"negative={args.negative!r} has no effect on {pipeline.config.name}: its guidance is distilled into it; leave it out"
@@ -120,7 +120,7 @@ def make_rows(args: argparse.Namespace, pipeline: "TextToVideo", rows: list[Row]
         make_videos(pipeline, requests, args.out)
 
 
-def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> list["Request"]:
+def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -> list["Request"]:
     """What one prompt asks for: its own seed, the flag's, or one drawn now."""
     chosen = {name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative")}
     height, width = args.size or (None, None)
@@ -129,13 +129,13 @@ def requests_of(args: argparse.Namespace, pipeline: "TextToVideo", row: Row) -> 
     return request.variants(args.num_videos)
 
 
-def make_videos(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
+def make_videos(pipeline: "VideoPipeline", requests: list["Request"], out: Path) -> None:
     """One file a request; its path goes to standard output."""
     for request in mine(pipeline.world, requests):
         make_video(pipeline, request, out)
 
 
-def make_video(pipeline: "TextToVideo", request: "Request", out: Path, stem: str | None = None) -> None:
+def make_video(pipeline: "VideoPipeline", request: "Request", out: Path, stem: str | None = None) -> None:
     with ProgressBar() as bar:
         path = pipeline.generate_to(out, request, stem, on_step=bar)
     if pipeline.world.leads:
@@ -147,7 +147,7 @@ def mine(world: "World", work: list[T]) -> list[T]:
     return world.agree(lambda: work)[world.data_rank :: world.data_ranks]
 
 
-def make_batch(pipeline: "TextToVideo", requests: list["Request"], out: Path) -> None:
+def make_batch(pipeline: "VideoPipeline", requests: list["Request"], out: Path) -> None:
     """Like `make_videos`, but names tell what is done, so that a batch that was stopped goes on."""
     named = [(pipeline.batch_stem(number, request), request) for number, request in enumerate(requests)]
     waiting = [(stem, request) for stem, request in named if not is_done(out, stem)]

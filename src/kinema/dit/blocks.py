@@ -4,6 +4,7 @@ A double block gives video and text weights of their own and lets them meet in a
 Attribute names are the published checkpoint's ("img" is video).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinema.dit.added import Cross
 from kinema.dit.layers import MLP, ForkLinear, Given, Linear, Modulation, RMSNorm, add_gated, modulate
 from kinema.dit.rope import Turns, rotate
 from kinema.kernels.attend import attend
@@ -24,6 +26,7 @@ class Context(NamedTuple):
     turns: Turns  # rotary table of [video, text]
     key_mask: Bool[Tensor, "B S"] | None  # over [video, text]; None: no padding
     given: Given  # which video tokens belong to frames that are given
+    cross: Mapping[int, Cross] = {}  # what conditions add to the video's tokens after the blocks of these numbers
 
 
 def split_heads(qkv: Float[Tensor, "B L E"], heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +60,9 @@ class DoubleBlock(nn.Module):
         k = torch.cat([self.img_attn_k_norm(k), self.txt_attn_k_norm(text_k)], dim=1)
         v = torch.cat([v, text_v], dim=1)
 
-        mixed = self.attend(rotate(q, context.turns), rotate(k, context.turns), v, context.key_mask).flatten(2)
+        q, k = rotate(q, context.turns), rotate(k, context.turns)
+        mixed = self.attend(q, k, v, context.key_mask).flatten(2)
+        del q, k, v  # of a long video gigabytes
         mixed, text_mixed = mixed[:, : video.shape[1]], mixed[:, video.shape[1] :]
 
         video = add_gated(video, gate_a, self.img_attn_proj(mixed), given)
@@ -88,5 +93,6 @@ class SingleBlock(nn.Module):
         q, k, v = split_heads(qkv, self.heads)
         q, k = (rotate(norm(x), context.turns) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
         mixed = self.attend(q, k, v, context.key_mask).flatten(2)
+        del qkv, q, k, v  # of a long video gigabytes
         branch = self.linear2(torch.cat([mixed, hidden], dim=-1))
         return add_gated(tokens, gate, branch, given)

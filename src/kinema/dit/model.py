@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kinema.dit.added import Added
 from kinema.dit.blocks import Context, DoubleBlock, SingleBlock
 from kinema.dit.layers import Given, Linear, PatchEmbed, PooledEmbedder, ScalarEmbedder, modulate, unpatchify
 from kinema.dit.plan import Plan, double_plan, joined, single_plan
@@ -75,12 +76,17 @@ class Trunk(nn.Module):
         self.run: Callable[..., Any] = run_block
 
     def forward(self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context) -> Float[Tensor, "B L D"]:
-        for block in self.double_blocks:
+        for number, block in enumerate(self.double_blocks):
             video, text = self.run(block, video, text, context)
-        tokens = torch.cat([video, text], dim=1)
-        for block in self.single_blocks:
+            if number in context.cross:
+                video = video + context.cross[number](video)
+        tokens, length = torch.cat([video, text], dim=1), video.shape[1]
+        for number, block in enumerate(self.single_blocks, len(self.double_blocks)):
             tokens = self.run(block, tokens, context)
-        return tokens[:, : video.shape[1]]
+            if number in context.cross:
+                video = tokens[:, :length]
+                tokens = torch.cat([video + context.cross[number](video), tokens[:, length:]], dim=1)
+        return tokens[:, :length]
 
 
 class FinalLayer(nn.Module):
@@ -125,6 +131,7 @@ class DiT(nn.Module):
         pooled: Float[Tensor, "B p"],
         guidance: Float[Tensor, "B"] | None = None,
         given: Bool[Tensor, "B t"] | None = None,
+        added: Added | None = None,
     ) -> Float[Tensor, "B V t h w"]:
         """Velocity (noise - data) of the latents.
 
@@ -134,18 +141,24 @@ class DiT(nn.Module):
         given: which latent frames are given, any of them; None: none, or frame 0 with token_replace. Their velocity means nothing.
         text_mask: True marks a real token; None where no text is padding (trimmed), which is fastest.
         guidance: embedded guidance scale x 1000, where the config has it.
+        added: what conditions bring through the other doors (kinema.conditioning).
         Raises InputError where the grid does not divide into patches, or guidance is missing or not wanted.
         """
         grid = self._grid(latents)
+        added = added or Added()
         vector = self.time_in(time) + self.vector_in(pooled) + self._guidance(guidance)
+        vector = vector if added.modulation is None else vector + added.modulation
         given_tokens = self._given_tokens(given, grid, latents)
         context = Context(
             vector=vector[:, None] if given_tokens is None else torch.stack([self._given_vector(time, pooled), vector], dim=1),
             turns=rope_for(grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device),
             key_mask=self._key_mask(text_mask, grid),
             given=given_tokens,
+            cross=added.cross,
         )
-        tokens = self.trunk(self.img_in(latents), self.txt_in(text, time, text_mask), context)
+        video = self.img_in(latents)
+        video = video if added.channels is None else video + added.channels
+        tokens = self.trunk(video, self.txt_in(text, time, text_mask), context)
         return unpatchify(self.final_layer(tokens, vector), grid, self.config.patch)
 
     def _grid(self, latents: Float[Tensor, "B C t h w"]) -> Grid:

@@ -23,7 +23,7 @@ from kinema.evaluate.scores import Answer, shares, table, write_csv, write_json
 from kinema.evaluate.sheet import strip, write_sheets
 from kinema.media.video import read_video
 from kinema.pipelines.store import PRETRAINED
-from kinema.pipelines.text import TextToVideo
+from kinema.pipelines.video import VideoPipeline
 from kinema.vae.model import CausalVAE
 from kinema.world.captions import user_prompt
 from kinema.world.motion import PATHS
@@ -84,7 +84,7 @@ def real_video(case: Case, pack: SpritePack) -> Video:
     return rearrange(render_frames(case.spec, pack), "T c H W -> T H W c")
 
 
-def generated_video(case: Case, pipeline: TextToVideo, folder: Path, chosen: dict[str, Any]) -> Video:
+def generated_video(case: Case, pipeline: VideoPipeline, folder: Path, chosen: dict[str, Any]) -> Video:
     """The pipeline's video for a case, made unless `folder` has it already. chosen: fields of Request."""
     size = {"frames": case.spec.frames, "height": case.spec.height, "width": case.spec.width}
     request = pipeline.config.request(case.prompt, seed=case.number, **chosen, **size)
@@ -123,7 +123,7 @@ def reconstructed(vae: CausalVAE, video: Video) -> tuple[Video, float]:
 
 
 def evaluate_world(
-    pipeline: TextToVideo,
+    pipeline: VideoPipeline,
     out: Path,
     count: int = 200,
     chosen: dict[str, Any] | None = None,

@@ -25,6 +25,7 @@ from torch.distributed import ProcessGroup
 
 from kinema.dit.blocks import Context
 from kinema.dit.model import DiT, Trunk
+from kinema.errors import InputError
 from kinema.parallel.collectives import Exchange, Join, Shared, Split, shares
 from kinema.parallel.mesh import Method
 from kinema.parallel.ring import Ring
@@ -92,6 +93,8 @@ class SequenceSplit:
     def split(self, trunk: nn.Module, inputs: tuple[Tensor, Tensor, Context]) -> tuple[Tensor, Tensor, Context]:
         """Before the trunk: this rank's tokens and what belongs to them."""
         video, text, context = inputs
+        if context.cross:
+            raise InputError("conditions by cross-attention see a whole video: run them in one process, without sequence in the mesh")
         length = video.shape[TOKENS]
         self.video = shares(length, self.ranks)
         words = shares(text.shape[TOKENS], self.ranks)[::-1]  # who has a video token less takes a word more

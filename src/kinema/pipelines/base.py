@@ -8,6 +8,8 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kinema.conditioning import CONDITIONS
+from kinema.conditioning.frames import Given
 from kinema.dit.model import DiTConfig
 from kinema.errors import InputError
 from kinema.flow.samplers import SAMPLERS
@@ -35,17 +37,29 @@ class Defaults:
     shift: float | None = None  # None: what the number of steps asks for
     sampler: str = "euler"
     negative: str = ""  # the prompt of the unconditional half
+    window: int | None = None  # T made at once; longer videos are made piece by piece, each continuing the last. None: any length
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that is needed to build a model, its weights apart."""
+    """Everything that is needed to build a model, its weights apart. Raises InputError for a condition that the table does not have."""
 
     name: str
     dit: DiTConfig
     vae: VAEConfig
     text: TextConfig
     defaults: Defaults
+    conditions: tuple[str, ...] = ()  # of `kinema.conditioning.CONDITIONS`: what it was trained to take
+
+    def __post_init__(self):
+        for name in self.conditions:
+            if name not in CONDITIONS:
+                raise InputError(f"conditions={list(self.conditions)}: {name!r} is not known: use {', '.join(CONDITIONS)}")
+
+    @property
+    def needs_picture(self) -> bool:
+        """Whether it makes nothing without a first frame."""
+        return self.dit.image_condition != "none"
 
     def request(self, prompt: str, guidance: float | None = None, **chosen: Any) -> "Request":
         """A request for this model; what is not chosen, or is None, is its default.
@@ -55,7 +69,7 @@ class ModelConfig:
         """
         given = {name: value for name, value in chosen.items() if value is not None}
         fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | given
-        default = fields.pop("guidance")
+        default, _ = fields.pop("guidance"), fields.pop("window")
         scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])
@@ -82,9 +96,13 @@ class Request:
     guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
     embedded_guidance: float | None = None  # for models distilled to take it
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
+    given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
+    stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
 
     def __post_init__(self):
-        _ = self.shape
+        places = [each.place(self.shape.frames) for each in self.given]
+        if self.stability and 0 not in places:
+            raise InputError("stability starts from the first frame, which is not given: name a picture for it (--image)")
         if not self.prompt.strip():
             raise InputError(f"prompt={self.prompt!r} is empty: say what the video should show, such as 'A cat walks on the grass.'")
         if not 0 <= self.seed <= MAX_SEED:
@@ -121,3 +139,14 @@ class Result:
     latents: Float[Tensor, "C t h w"]  # scaled as the DiT sees them
     recipe: dict[str, Any]  # request, model config, versions, weights hashes: enough to make it again
     timings: dict[str, float]  # seconds a stage
+
+
+def check_given(config: ModelConfig, request: Request) -> None:
+    """Raises InputError where a model cannot take what is given, or needs a picture and has none."""
+    places = sorted(each.place(request.frames) for each in request.given)
+    if config.needs_picture and (places != [0] or request.given[0].kind != "picture"):
+        raise InputError(f"model={config.name!r} continues one picture: give it, alone and at 0 (--image FILE)")
+    if places and not config.needs_picture and "frames" not in config.conditions:
+        raise InputError(f"model={config.name!r} was not trained to take pictures or video: use mini, or an image-to-video model")
+    if len(places) == request.frames:
+        raise InputError(f"all {request.frames} frames are given: nothing is left to make; ask for more --frames")

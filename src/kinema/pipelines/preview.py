@@ -21,7 +21,7 @@ from kinema.shapes import SPACE_STRIDE
 from kinema.vae.model import CausalVAE
 
 if TYPE_CHECKING:
-    from kinema.pipelines.text import TextToVideo
+    from kinema.pipelines.video import VideoPipeline
 
 SAMPLES, SIDE = 24, 8  # fields of latents to fit on, and their side in cells
 PICTURE_SIDE = 192  # pixels of a preview's longer side, at most
@@ -36,7 +36,7 @@ class Colours:
     bias: Float[Tensor, "3"]
 
     @classmethod
-    def of(cls, pipeline: "TextToVideo") -> "Colours":
+    def of(cls, pipeline: "VideoPipeline") -> "Colours":
         """Fitted to the pipeline's VAE."""
         with pipeline.at_work(pipeline.vae):
             return fit_colours(pipeline.vae)

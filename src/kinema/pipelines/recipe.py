@@ -57,7 +57,7 @@ def recipe_of(request: Request, config: ModelConfig, weights: dict[str, str], pl
     """The same for the same video on the same machine: it holds no times and no names of folders."""
     return {
         "model": config.name,
-        "request": asdict(request),
+        "request": facts_of(request),
         "weights_sha256": weights,
         **placement.names(),
         "threads": torch.get_num_threads(),
@@ -65,6 +65,12 @@ def recipe_of(request: Request, config: ModelConfig, weights: dict[str, str], pl
         "commit": commit(),
         "config": asdict(config),
     }
+
+
+def facts_of(request: Request) -> dict[str, Any]:
+    """The request as plain data; of given files what they hold, not where they lie."""
+    plain = asdict(request) | {"given": [each.facts() for each in request.given]}
+    return {name: value for name, value in plain.items() if value or name not in ("given", "stability")}
 
 
 def versions() -> dict[str, str]:

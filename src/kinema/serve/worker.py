@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import kinema
+from kinema.config import build
 from kinema.errors import KinemaError
 from kinema.pipelines.base import Request
 from kinema.pipelines.preview import Colours, write_preview
@@ -83,7 +84,7 @@ class Worker:
         """The file name of the finished video."""
         wanted = dict(job.request)
         pipeline, watch.colours = self.pipeline((wanted.pop("model"), wanted.pop("lora", None)))
-        request = Request(**wanted)
+        request = build(Request, wanted)
         file = pipeline.generate_to(watch.folder, request, stem="video", on_step=watch.check_step, on_clean=watch.preview)
         Times(self.folder).add(pipeline.config, request, pipeline.clock.seconds)
         return file.name

@@ -17,7 +17,7 @@ from kinema.errors import InputError
 from kinema.pipelines.base import Defaults, ModelConfig
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.store import CONFIG_FILE, find_files, save_model
-from kinema.pipelines.text import TextToVideo
+from kinema.pipelines.video import VideoPipeline
 from kinema.text.encoder import MINI
 from kinema.vae.model import VAEConfig
 from kinema.weights import load_state, load_vae
@@ -62,10 +62,17 @@ class SampleConfig:
     def model(self, dit: DiTConfig) -> ModelConfig:
         """The whole model that this DiT becomes a part of."""
         defaults = Defaults(
-            frames=self.frames, height=self.height, width=self.width, fps=self.fps, steps=max(self.steps, 30), guidance=self.guidance
+            frames=self.frames,
+            height=self.height,
+            width=self.width,
+            fps=self.fps,
+            steps=max(self.steps, 30),
+            guidance=self.guidance,
+            window=self.frames,
         )
-        text = read_config(ModelConfig, self.vae / CONFIG_FILE).text if (self.vae / CONFIG_FILE).exists() else MINI
-        return ModelConfig(name=self.name, dit=dit, vae=self.vae_config(), text=text, defaults=defaults)
+        whole = read_config(ModelConfig, self.vae / CONFIG_FILE) if (self.vae / CONFIG_FILE).exists() else None
+        text, conditions = (whole.text, whole.conditions) if whole else (MINI, ())
+        return ModelConfig(name=self.name, dit=dit, vae=self.vae_config(), text=text, defaults=defaults, conditions=conditions)
 
 
 class Sampler:
@@ -73,7 +80,7 @@ class Sampler:
 
     def __init__(self, config: SampleConfig, dit: DiTConfig, folder: Path, device: torch.device):
         self.config, self.model, self.folder, self.device = config, config.model(dit), folder, device
-        self.pipeline: TextToVideo | None = None
+        self.pipeline: VideoPipeline | None = None
 
     def write_model(self, weights: dict[str, Tensor], folder: Path) -> None:
         """A folder that `kinema generate --weights` takes; the transformer in bfloat16, the VAE as it was."""
@@ -83,7 +90,7 @@ class Sampler:
     def sample(self, weights: dict[str, Tensor], step: int) -> list[Path]:
         """One video a prompt; the text encoder stays from call to call. Returns their paths."""
         self.write_model(weights, self.folder / "model")
-        fresh = TextToVideo(self.model, find_files(self.model, self.folder / "model"), Placement.choose(str(self.device)))
+        fresh = VideoPipeline(self.model, find_files(self.model, self.folder / "model"), Placement.choose(str(self.device)))
         if self.pipeline:
             fresh.encoder, fresh.states = self.pipeline.encoder, self.pipeline.states
         self.pipeline = fresh

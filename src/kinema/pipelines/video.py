@@ -1,4 +1,6 @@
-"""Text to video: read the prompt, denoise, keep the latents, decode, write.
+"""One pipeline for text, pictures and all else a video may be made from: read, denoise, keep the latents, decode, write.
+
+What is given (`Request.given`) is encoded to latents that stay as they are at every step, or lie under the noise, as the model takes it.
 
 Noise is drawn on the CPU in float32 from the request's own seed, so that it does not depend on the device, the dtype, or on what
 else is made in the same run.
@@ -20,7 +22,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kinema.dit.model import DiT
+from kinema.conditioning.frames import Given, Known, encode_places, places_of
+from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError
 from kinema.flow.guidance import classifier_free, embedded_guidance
 from kinema.flow.samplers import SAMPLERS, Velocity
@@ -31,13 +34,13 @@ from kinema.media.frames import to_uint8
 from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
-from kinema.pipelines.base import ModelConfig, OnStep, Request, Result
+from kinema.pipelines.base import ModelConfig, OnStep, Request, Result, check_given
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
 from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.placement import Placement
-from kinema.pipelines.recipe import Hashes, recipe_of
+from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
 from kinema.pipelines.store import ModelFiles
-from kinema.shapes import SPACE_STRIDE, TIME_STRIDE
+from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, PixelShape
 from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_encoder
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 from kinema.vae.model import CausalVAE, channels_last
@@ -46,6 +49,7 @@ from kinema.vae.tiling import decode_tiled
 from kinema.weights import load_dit, load_vae
 
 LOG = logging.getLogger(__name__)
+TRACE = 0.001  # of the first frame in the noise, with stability
 
 
 def ignore_step(stage: str, done: int, total: int) -> None:
@@ -79,17 +83,33 @@ class Clock:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
-def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, "1"] | None) -> Velocity:
-    """The model with one trimmed text, as a velocity of latents [1 C t h w] alone."""
+def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, "1"] | None, known: Known | None) -> Velocity:
+    """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves."""
+    beside = known.beside if known and dit.config.image_condition == "latent_concat" else []
+    kept = None if beside else known
 
     def velocity(x: Float[Tensor, "1 C t h w"], sigma: float) -> Float[Tensor, "1 C t h w"]:
         time = torch.tensor([1000 * sigma], device=x.device)
-        return dit(x.to(states.states.dtype), time, states.states, None, states.pooled, embedded)
+        latents = torch.cat([x, *beside], dim=1).to(states.states.dtype)
+        found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None)
+        return found.masked_fill(kept.mask, 0) if kept else found
 
     return velocity
 
 
-class TextToVideo:
+def start_of(noise: Float[Tensor, "1 C t h w"], known: Known | None, request: Request, config: DiTConfig) -> Float[Tensor, "1 C t h w"]:
+    """Noise, with what is given in its place; stability leaves a trace of the first frame in all others.
+
+    Source of stability: HunyuanVideo-I2V.
+    """
+    if known is None:
+        return noise
+    if request.stability:
+        noise = (1 - TRACE) * noise + TRACE * known.latents[:, :, :1]
+    return noise if config.image_condition == "latent_concat" else torch.where(known.mask, known.latents, noise)
+
+
+class VideoPipeline:
     """A model ready to make videos; its parts are loaded when they are first needed.
 
     The same request on the same machine gives the same bits, whatever was made before it.
@@ -100,16 +120,15 @@ class TextToVideo:
     ):
         """world: the ranks that share the work; None: this process alone. loras: adapters that are added to the transformer.
 
-        Raises InputError for a model that needs an image, and for a mesh that has no meaning here.
+        Raises InputError for a mesh that has no meaning here.
         """
-        if config.dit.image_condition != "none":
-            raise InputError(f"model={config.name!r} continues an image, which this version cannot give it: use a text-to-video model")
         self.config, self.files, self.placement, self.loras = config, files, placement, tuple(loras)
         self.world = world or World(MeshConfig(), 0, 1, placement.device)
         if self.world.config.shard > 1:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
         self.encoder: TextEncoder | None = None
         self.states: dict[tuple[str, TextConfig], TextStates] = {}
+        self.seen: tuple[tuple[Given, ...], PixelShape, Known] | None = None  # what was encoded last
         self.hashes = Hashes(files)
         self.clock = Clock()
 
@@ -182,7 +201,7 @@ class TextToVideo:
 
     def batch_stem(self, number: int, request: Request) -> str:
         """A file name that this model and request always get, so that a batch finds what it has made."""
-        identity = {"model": self.config.name, "dit": str(self.files.dit), "request": asdict(request)}
+        identity = {"model": self.config.name, "dit": str(self.files.dit), "request": facts_of(request)}
         identity |= {"loras": [str(lora) for lora in self.loras]} if self.loras else {}
         return f"{number:04}_{slug(request.prompt)}_seed{request.seed}_{digest(identity)}"
 
@@ -231,7 +250,9 @@ class TextToVideo:
         if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
         dit = self.dit
+        known = self.known(request)
         noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
+        start = start_of(noise, known, request, self.config.dit)
         on_step("denoise", 0, request.steps)
 
         def tell(done: int, clean: Tensor) -> None:
@@ -239,17 +260,31 @@ class TextToVideo:
             on_step("denoise", done, request.steps)
 
         with self.clock("denoise"), self.at_work(dit):
-            velocity = self.velocity(request)
+            velocity = self.velocity(request, known)
             sigmas = schedule(request.steps, request.shift)
-            latents = SAMPLERS[request.sampler](velocity, noise, sigmas, tell)
+            latents = SAMPLERS[request.sampler](velocity, start, sigmas, tell)
         return latents[0].float().cpu()
 
-    def velocity(self, request: Request) -> Velocity:
-        """The model bound to the request's texts, guided as the request says."""
+    def known(self, request: Request) -> Known | None:
+        """What is given, encoded, on the device. Raises InputError where the model cannot take it, or needs a picture and has none."""
+        check_given(self.config, request)
+        if not request.given:
+            return None
+        return self.world.share(lambda: self.encode(request)).to(self.placement.device)
+
+    def encode(self, request: Request) -> Known:
+        if self.seen is None or self.seen[:2] != (request.given, request.shape):
+            places, vae = places_of(request.given, request.shape, request.fps), self.vae
+            with self.clock("encode"), self.at_work(vae):
+                self.seen = request.given, request.shape, encode_places(places, request.shape, vae)
+        return self.seen[2]
+
+    def velocity(self, request: Request, known: Known | None = None) -> Velocity:
+        """The model bound to the request's texts and what is given, guided as the request says."""
         device, dtype = self.placement.device, self.placement.dtype
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
-        velocities = [bind(self.dit, self.states[key].to(device, dtype), embedded) for key in self.texts_of(request)]
+        velocities = [bind(self.dit, self.states[key].to(device, dtype), embedded, known) for key in self.texts_of(request)]
         return velocities[0] if len(velocities) == 1 else classifier_free(velocities[1], velocities[0], request.guidance)
 
     def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import kinema
 from kinema.errors import InputError
-from kinema.pipelines.base import ModelConfig
+from kinema.pipelines.base import ModelConfig, check_given
 from kinema.pipelines.files import slug
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.store import ModelFiles
-from kinema.pipelines.text import TextToVideo, draw_noise
+from kinema.pipelines.video import VideoPipeline, draw_noise
 from kinema.presets import MODELS, i2v_13b, t2v_13b, t2v_13b_distilled
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 
@@ -36,22 +36,23 @@ def test_few_steps_get_a_larger_shift_unless_one_is_named(tiny_config: ModelConf
 
 
 def test_a_published_model_reads_a_picture_with_its_own_template():
-    pipeline = TextToVideo(t2v_13b_distilled(), NOWHERE, CPU)
+    pipeline = VideoPipeline(t2v_13b_distilled(), NOWHERE, CPU)
     for frames, template in ((1, PUBLISHED_IMAGE), (129, PUBLISHED_VIDEO)):
         ((text, config),) = pipeline.texts_of(pipeline.config.request("A cat.", seed=1, frames=frames))
         assert (text, config.template) == ("A cat.", template)
 
 
 def test_the_negative_prompt_is_read_only_where_guidance_uses_it():
-    pipeline = TextToVideo(t2v_13b(), NOWHERE, CPU)
+    pipeline = VideoPipeline(t2v_13b(), NOWHERE, CPU)
     request = pipeline.config.request("A cat.", seed=1, negative="blurry")
     assert [text for text, _ in pipeline.texts_of(request)] == ["A cat.", "blurry"]
     assert [text for text, _ in pipeline.texts_of(replace(request, guidance=1.0))] == ["A cat."]
 
 
-def test_a_model_that_needs_an_image_is_refused():
-    with pytest.raises(InputError, match="image"):
-        TextToVideo(i2v_13b(), NOWHERE, CPU)
+def test_a_model_that_needs_a_picture_makes_nothing_without_one():
+    config = i2v_13b()
+    with pytest.raises(InputError, match="picture"):
+        check_given(config, config.request("A cat.", seed=1))
 
 
 def test_noise_is_the_same_for_a_seed_and_differs_between_seeds(tiny_config: ModelConfig):
