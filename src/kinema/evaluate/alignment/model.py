@@ -25,7 +25,7 @@ from kinema.evaluate.direction import FLOW_HEIGHT, grey_frames, opencv
 from kinema.evaluate.practice import FRAMES
 from kinema.media.files import whole_file
 from kinema.world import recogniser
-from kinema.world.recogniser import PIECES, PLACE, SUBJECT, Maps, Recogniser, Sight, spread
+from kinema.world.recogniser import PIECES, PLACE, SUBJECT, Recogniser, Sight, spread
 
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
 ALIGNMENT, RECOGNISER = PRETRAINED / "alignment", PRETRAINED / "recogniser"
@@ -56,9 +56,8 @@ GRID = 8  # cells along a side in which flow is averaged
 SEEN, MOVING = PLACE.width + SUBJECT.width + HEAD, 5 * PIECES + 2 * GRID**2
 
 
-def view(judge: Recogniser, frames: UInt8[Tensor, "T 3 H W"], maps: Maps | None = None) -> View:
-    """Look at pictures that follow one another. maps: the backbone's, where they are known."""
-    sight = judge.look(frames, maps)
+def view(judge: Recogniser, frames: UInt8[Tensor, "T 3 H W"], sight: Sight) -> View:
+    """Of pictures that follow one another. sight: what `judge.look` sees in them."""
     where = torch.cat([sight.boxes, sight.heat[..., None]], dim=-1).flatten(1)
     return View(seen(judge, sight), torch.cat([where, flow_to_next(frames).to(where)], dim=-1))
 
@@ -206,7 +205,12 @@ class ImageText:
             raise InputError("a video without frames has no vector")
         some = spread(frames, FRAMES)
         some = some[torch.linspace(0, len(some) - 1, FRAMES).round().long()]
-        return self.towers.seeing.video(View(*(part[None] for part in view(self.judge, some))))[0].cpu()
+        return self.seen_video(some, self.judge.look(some))
+
+    @torch.inference_mode()
+    def seen_video(self, frames: UInt8[Tensor, "5 3 H W"], sight: Sight) -> Float[Tensor, "d"]:
+        """The same from five frames that the recogniser has looked at."""
+        return self.towers.seeing.video(View(*(part[None] for part in view(self.judge, frames, sight))))[0].cpu()
 
     @torch.inference_mode()
     def text(self, texts: list[str]) -> Float[Tensor, "n d"]:

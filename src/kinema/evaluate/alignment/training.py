@@ -84,7 +84,7 @@ def read_views(path: Path, shard: Shard, judge: Recogniser) -> View:
     if not path.exists():
         with torch.autocast(judge.judges.place.head.weight.device.type, torch.bfloat16):  # twice as fast on a CPU
             views = [
-                view(judge, frames, (middle.float(), last.float()))
+                view(judge, frames, judge.look(frames, (middle.float(), last.float())))
                 for frames, middle, last in zip(shard.frames, shard.middle, shard.last, strict=True)
             ]
         seen, moving = torch.stack([some.seen.half() for some in views]), torch.stack([some.moving.float() for some in views])
