@@ -1,6 +1,7 @@
 """Training the DiT: what chance decides does not depend on ranks, stages follow one another, and a short run learns."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +47,10 @@ def test_a_sample_gets_other_noise_whenever_it_comes_again(recipe):
 def test_given_frames_follow_their_patterns_and_images_have_none():
     clean = clean_frames(4000, 5, 0.5, torch.Generator().manual_seed(0))
     assert 0.45 < clean.any(1).float().mean() < 0.55
-    kinds = {tuple(row) for row in clean.long().tolist()}
-    assert kinds == {(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 0, 0, 0, 1), (1, 0, 0, 0, 1), (1, 1, 0, 0, 0)}
+    kinds = Counter(tuple(row) for row in clean.long().tolist() if any(row))
+    ends, beginnings = {(0, 0, 0, 0, 1), (1, 0, 0, 0, 1)}, {(1, 0, 0, 0, 0), (1, 1, 0, 0, 0), (1, 1, 1, 0, 0), (1, 1, 1, 1, 0)}
+    assert set(kinds) == ends | beginnings
+    assert 0.45 < kinds[1, 0, 0, 0, 0] / kinds.total() < 0.62  # a picture that starts to move is what is asked for most
     assert not clean_frames(100, 1, 1.0, torch.Generator().manual_seed(0)).any()
     assert not clean_frames(100, 2, 1.0, torch.Generator().manual_seed(0)).all(1).any()  # something is left to learn
 

@@ -71,15 +71,19 @@ def draw(shape: torch.Size, tokens: int, total: int, first: int, seed: int, conf
 
 
 def clean_frames(batch: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "B t"]:
-    """Which latent frames a sample is given: none for most; else the first, the last, both, or the first half, equally often."""
+    """Which latent frames a `share` of the samples is given: half of those the first, the others the last, both, or a beginning of
+    any length, equally often."""
     device = generator.device
     index = torch.arange(frames, device=device)
     first, last = index == 0, (index == frames - 1) & (index > 0)
-    patterns = torch.stack([first, last, first | last, index < max(frames // 2, 1)])
+    patterns = torch.stack([first, first, first, last, first | last])
     patterns = torch.where(patterns.all(1, keepdim=True), first, patterns)  # of two frames, both would leave nothing to learn
-    pick = torch.randint(len(patterns), (batch,), device=device, generator=generator)
+    pick = torch.randint(len(patterns) + 1, (batch,), device=device, generator=generator)
+    lengths = torch.randint(1, max(frames, 2), (batch,), device=device, generator=generator)
+    begun = index < lengths[:, None]
+    chosen = torch.where((pick == len(patterns))[:, None], begun, patterns[pick.clamp(max=len(patterns) - 1)])
     given = torch.rand(batch, device=device, generator=generator) < share
-    return patterns[pick] & given[:, None] & (frames > 1)
+    return chosen & given[:, None] & (frames > 1)
 
 
 def drop_text(
