@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 clips="${1:-outputs/recogniser/clips}" out="${2:-outputs/alignment}"
 python -m kinema.evaluate.alignment.training --clips "$clips" --out "$out" --steps "${STEPS:-1500}"
-# To ship it: copy alignment.safetensors, scores.json and log.jsonl from $out to src/kinema/pretrained/alignment.
+python -m kinema.evaluate.alignment.styles --clips "$clips" --out "$out"
+# To ship it: copy alignment.safetensors, scores.json, styles.safetensors, styles.json and log.jsonl from $out to src/kinema/pretrained/alignment.

@@ -5,9 +5,10 @@ docs/evaluation.md. Dimensions after VBench (Huang et al. 2024, arXiv 2311.17982
 """
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from kinema.evaluate.asked import COLORS, STYLE_WORDS, nouns, other_actions
+from kinema.evaluate.asked import COLORS, nouns, other_actions
 from kinema.evaluate.metrics.clip import Clip
 from kinema.world.style import STYLES
 
@@ -73,6 +74,7 @@ def spatial_relation(clip: Clip) -> float | None:
     return float((sure * (apart[:, axis] * sign > 0)).mean())
 
 
+@torch.inference_mode()
 def among(clip: Clip, wrong: list[str]) -> float:
     """Chance of the prompt among texts that differ from it in one thing: softmax over the video-text model's products."""
     products = clip.judges.texts([clip.prompt, *wrong]) @ clip.vector
@@ -102,12 +104,12 @@ def action(clip: Clip) -> float | None:
 
 
 def style(clip: Clip) -> float | None:
-    """Chance of the style asked for among the world's six, by the video-text model: plain subject-free sentences are compared."""
+    """Chance of the style asked for among the world's six: a linear layer's on what the image-text model's tower takes in."""
     if not clip.asked.style:
         return None
-    products = clip.judges.texts([f"{STYLES[name].phrases[0]}." for name in STYLE_WORDS]) @ clip.vector
-    scale = clip.judges.alignment.towers.log_scale.exp().clamp(max=100)
-    return float((products * scale).softmax(dim=0)[list(STYLE_WORDS).index(clip.asked.style)])
+    with torch.inference_mode():
+        chances = clip.judges.styles(clip.seen.mean(dim=0)).softmax(dim=-1)
+    return float(chances[list(STYLES).index(clip.asked.style)])
 
 
 def camera(clip: Clip) -> float | None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from kinema.caption.camera import features, network, probabilities
 from kinema.caption.flowfield import measure
-from kinema.evaluate.alignment.model import ImageText
+from kinema.evaluate.alignment.model import ImageText, seen
+from kinema.evaluate.alignment.styles import Styles
 from kinema.evaluate.asked import Asked, read
+from kinema.evaluate.backbones import HEAD
 from kinema.evaluate.direction import FLOW_HEIGHT, grey_frames, opencv
 from kinema.records import CAMERA_MOVEMENTS
 from kinema.vae.perceptual import PerceptualDistance
@@ -33,6 +35,10 @@ class Judges:
         return ImageText.load()
 
     @cached_property
+    def styles(self) -> Styles:
+        return Styles.load()
+
+    @cached_property
     def perceptual(self) -> PerceptualDistance:
         return PerceptualDistance("hed")
 
@@ -47,6 +53,7 @@ class Judges:
     def text(self, prompt: str) -> Float[Tensor, "d"]:
         return self.alignment.text([prompt])[0]
 
+    @torch.inference_mode()
     def texts(self, prompts: list[str]) -> Float[Tensor, "n d"]:
         return torch.stack([self.text(prompt) for prompt in prompts])
 
@@ -81,9 +88,14 @@ class Clip:
 
     @cached_property
     @torch.inference_mode()
+    def seen(self) -> Float[Tensor, "LOOKS s"]:
+        """What the image-text model's tower takes in of each frame looked at."""
+        return seen(self.judges.alignment.judge, self.sight)
+
+    @property
     def pooled(self) -> Float[Tensor, "LOOKS 1280"]:
         """EfficientNet-Lite0's vector of each frame looked at."""
-        return self.judges.alignment.judge.backbone.pooled(self.sight.last)
+        return self.seen[:, -HEAD:]
 
     @cached_property
     def vector(self) -> Float[Tensor, "d"]:

@@ -68,7 +68,7 @@ METRICS: dict[str, Metric] = {
     "spatial_relation": Metric("alignment", alignment.spatial_relation, 0, 1, JUDGE, VBENCH),
     "action": Metric("alignment", alignment.action, 0, 1, TOWERS, VBENCH),
     "camera": Metric("alignment", alignment.camera, 0, 1, "our camera classifier on DIS optical flow", OURS),
-    "style": Metric("alignment", alignment.style, 0, 1, TOWERS, VBENCH),
+    "style": Metric("alignment", alignment.style, 0, 1, "a linear layer on EfficientNet-Lite0 and our recogniser", VBENCH),
     "overall_consistency": Metric("alignment", alignment.overall_consistency, 0, 1, TOWERS, VBENCH),
     "clip_similarity": Metric("alignment", alignment.clip_similarity, 0.15, 0.4, "CLIP", "Radford et al. 2021, arXiv 2103.00020", "clip"),
     "dynamic_degree": Metric("motion", motion.dynamic_degree, 0, 1, DIS, VBENCH),
