@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kinema.version import __version__
 
 if TYPE_CHECKING:
+    from kinema.conditioning.frames import Given
     from kinema.dit.model import DiTConfig
     from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request, Result
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DiTConfig",
+    "Given",
     "MeshConfig",
     "ModelConfig",
     "Request",
@@ -32,6 +34,7 @@ __all__ = [
 
 HOMES = {
     "DiTConfig": "kinema.dit.model",
+    "Given": "kinema.conditioning.frames",
     "MeshConfig": "kinema.parallel.mesh",
     "ModelConfig": "kinema.pipelines.base",
     "Request": "kinema.pipelines.base",
@@ -86,10 +89,24 @@ def load(
     return VideoPipeline(config, files, replace(placement, device=world.device), world, adapters)
 
 
-def generate(prompt: str, *, model: str | None = None, seed: int = 0, **options: Any) -> "Result":
+def generate(
+    prompt: str,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+    image: str | PathLike[str] | None = None,
+    video: str | PathLike[str] | None = None,
+    **options: Any,
+) -> "Result":
     """One video of a prompt: `kinema.generate("A cat walks on the grass.").frames` is uint8 [T H W 3].
 
-    options: fields of Request (frames, height, width, steps, guidance ...). To make several, `load` once.
+    image: a picture that it begins with. video: one whose last frames it goes on from.
+    options: fields of Request (frames, height, width, steps, guidance ...); `given` takes several pictures at any place, such as
+    `(Given.picture("a.png"), Given.picture("b.png", "last"))`. To make several videos, `load` once.
+    Raises InputError where a value breaks a rule or a file cannot be read.
     """
+    from kinema.conditioning.frames import Given
+
+    files = ([Given.footage(video)] if video else []) + ([Given.picture(image)] if image else [])
     pipeline = load(model)
-    return pipeline.generate(pipeline.config.request(prompt, seed=seed, **options))
+    return pipeline.generate(pipeline.config.request(prompt, seed=seed, given=(*files, *options.pop("given", ())), **options))

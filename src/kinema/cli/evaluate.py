@@ -4,24 +4,23 @@ import argparse
 from pathlib import Path
 
 import kinema
+from kinema.cli import evaluate_run
 from kinema.cli.generate import model_flags
 from kinema.errors import InputError
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(title="what to score on", metavar="WHAT", required=True)
+    evaluate_run.add(subjects)
     world = subjects.add_parser("world", help="held-out prompts of the embedded world: subject, place, direction of motion, reconstruction")
-    world.add_argument("--count", type=int, default=200, metavar="N", help="prompts; default: %(default)s")
-    world.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
-    world.add_argument("--guidance", type=float, metavar="G", help="guidance scale; default: the model's own")
-    world.add_argument("--shift", type=float, metavar="S", help="shift of the noise levels; default: by the number of steps")
-    world.add_argument(
-        "--out", type=Path, default=Path("outputs/evaluate-world"), metavar="DIR", help="goes on where it stopped; default: %(default)s"
-    )
-    world.add_argument("--recogniser", type=Path, metavar="DIR", help="the judge's weights; default: the shipped ones")
-    world.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: what `kinema world build` made")
-    model_flags(world.add_argument_group("which model, and where it runs"))
+    world_flags(world, "world", 200)
     world.set_defaults(run=run_world)
+    i2v = subjects.add_parser(
+        "i2v", help="held-out first frames of the embedded world that start to move: fidelity, subject, direction, flash"
+    )
+    world_flags(i2v, "i2v", 100)
+    i2v.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width in pixels; default: the model's own")
+    i2v.set_defaults(run=run_i2v)
 
 
 def run_world(args: argparse.Namespace) -> None:
@@ -33,4 +32,31 @@ def run_world(args: argparse.Namespace) -> None:
     given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift}
     chosen = {name: value for name, value in given.items() if value is not None}
     evaluate_world(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
+    print(args.out / "scores.json")
+
+
+def world_flags(parser: argparse.ArgumentParser, name: str, count: int) -> None:
+    """What both of the world's tests ask."""
+    parser.add_argument("--count", type=int, default=count, metavar="N", help="prompts; default: %(default)s")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
+    parser.add_argument("--guidance", type=float, metavar="G", help="guidance scale; default: the model's own")
+    parser.add_argument("--shift", type=float, metavar="S", help="shift of the noise levels; default: by the number of steps")
+    out = Path(f"outputs/evaluate-{name}")
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="goes on where it stopped; default: %(default)s")
+    parser.add_argument("--recogniser", type=Path, metavar="DIR", help="the judge's weights; default: the shipped ones")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: what `kinema world build` made")
+    model_flags(parser.add_argument_group("which model, and where it runs"))
+
+
+def run_i2v(args: argparse.Namespace) -> None:
+    if args.count < 1:
+        raise InputError(f"count={args.count} must be 1 or more")
+    from kinema.evaluate.i2v import evaluate_i2v
+    from kinema.evaluate.world import RECOGNISER
+
+    pipeline = kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    height, width = args.size or (None, None)
+    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "height": height, "width": width}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    evaluate_i2v(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
     print(args.out / "scores.json")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import kinema
 from kinema.cli.console import ProgressBar, say, warn
+from kinema.cli.given import given_flags, given_of, say_crops
 from kinema.cli.rewrite import writer_flags, writer_of
 from kinema.errors import InputError
 from kinema.pipelines.prompts import Row, read_prompts
@@ -36,6 +37,7 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE", help="a list: .txt, .csv with a prompt column, .jsonl; what is done is skipped"
     )
     what.add_argument("--from-latents", type=Path, metavar="FILE", help="decode latents that an earlier run saved")
+    given_flags(parser.add_argument_group("what to begin with, end with, or continue"))
     request_flags(parser.add_argument_group("how"))
     words = parser.add_argument_group("how the prompt is put")
     words.add_argument("--rewrite", choices=("normal", "master"), help="rewrite prompts first; the original stays in the recipe")
@@ -124,8 +126,10 @@ def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -
     """What one prompt asks for: its own seed, the flag's, or one drawn now."""
     chosen = {name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative")}
     height, width = args.size or (None, None)
+    chosen |= {"given": given_of(args), "stability": args.stability}
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))
     request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, typed=row.typed, **chosen)
+    say_crops(request)
     return request.variants(args.num_videos)
 
 

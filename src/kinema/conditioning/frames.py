@@ -20,6 +20,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from kinema.conditioning.sizes import size_like
 from kinema.errors import InputError
 from kinema.media.frames import fill, from_uint8
 from kinema.media.image import read_image
@@ -38,20 +39,23 @@ class Given:
 
     path: str
     sha256: str  # of the file: the same request means the same picture
+    height: int  # of the file, pixels
+    width: int
     at: int = 0  # frame of the wanted video; below 0 counts from its end, -1 is the last
     kind: Literal["picture", "footage"] = "picture"
 
     @classmethod
     def picture(cls, path: Path | str, at: int | Literal["last"] = 0) -> "Given":
         """A picture that is frame `at`. Raises InputError where it cannot be read."""
-        read_image(path)
-        return cls(path=str(path), sha256=hash_of(path), at=LAST if at == "last" else at)
+        height, width, _ = read_image(path).shape
+        size_like(height, width, 128)  # refuses what is too small for any size
+        return cls(path=str(path), sha256=hash_of(path), height=height, width=width, at=LAST if at == "last" else at)
 
     @classmethod
     def footage(cls, path: Path | str) -> "Given":
         """A video that is continued: its last frames are the first of the wanted one. Raises InputError where it cannot be read."""
-        probe(path)
-        return cls(path=str(path), sha256=hash_of(path), kind="footage")
+        info = probe(path)
+        return cls(path=str(path), sha256=hash_of(path), height=info.height, width=info.width, kind="footage")
 
     def place(self, frames: int) -> int:
         """The frame in a video of so many. Raises InputError where there is none."""
@@ -114,7 +118,7 @@ def footage_frames(available: int, latents: int) -> int:
     return TIME_STRIDE * (held - 1) + 1
 
 
-def places_of(given: Sequence[Given], shape: PixelShape, fps: float) -> Places:
+def places_of(given: Sequence[Given], shape: PixelShape, fps: int) -> Places:
     """Every frame that is given, cut to the wanted size: resized until it covers it, then its middle.
 
     A video is thinned to `fps` from its end on; where it is slower than that, it is taken frame by frame.
@@ -132,7 +136,7 @@ def places_of(given: Sequence[Given], shape: PixelShape, fps: float) -> Places:
     return places
 
 
-def tail(path: str, shape: PixelShape, fps: float) -> UInt8[Tensor, "T H W 3"]:
+def tail(path: str, shape: PixelShape, fps: int) -> UInt8[Tensor, "T H W 3"]:
     """The last frames of a video, at most half of the wanted ones."""
     frames, rate = read_video(path)
     step = max(round(rate / fps), 1)

@@ -1,7 +1,7 @@
 """What every pipeline shares: the config of a whole model, a request for one video, and its result."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kinema.conditioning import CONDITIONS
 from kinema.conditioning.frames import Given
+from kinema.conditioning.sizes import size_like
 from kinema.dit.model import DiTConfig
 from kinema.errors import InputError
 from kinema.flow.samplers import SAMPLERS
@@ -62,18 +63,25 @@ class ModelConfig:
         return self.dit.image_condition != "none"
 
     def request(self, prompt: str, guidance: float | None = None, **chosen: Any) -> "Request":
-        """A request for this model; what is not chosen, or is None, is its default.
+        """A request for this model; what is not chosen, or is None, is its default. The first of what is given decides the size.
 
         guidance: goes to the embedded scale where the DiT takes one, else to the classifier-free one.
         chosen: other fields of Request.
         """
-        given = {name: value for name, value in chosen.items() if value is not None}
-        fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | given
+        named = {name: value for name, value in chosen.items() if value is not None}
+        fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | self.size_of(named.get("given", ())) | named
         default, _ = fields.pop("guidance"), fields.pop("window")
         scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])
         return Request(**scales | fields)
+
+    def size_of(self, given: Sequence[Given]) -> dict[str, int]:
+        """Height and width for what is given, where none are chosen."""
+        if not given:
+            return {}
+        side = round(math.sqrt(self.defaults.height * self.defaults.width))
+        return dict(zip(("height", "width"), size_like(given[0].height, given[0].width, side), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -245,6 +245,7 @@ class VideoPipeline:
 
         on_clean: called with (steps done, the clean latents [1 C t h w] as predicted then), for previews.
         """
+        check_given(self.config, request)
         if self.world.leads:
             self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
@@ -266,8 +267,7 @@ class VideoPipeline:
         return latents[0].float().cpu()
 
     def known(self, request: Request) -> Known | None:
-        """What is given, encoded, on the device. Raises InputError where the model cannot take it, or needs a picture and has none."""
-        check_given(self.config, request)
+        """What is given, encoded, on the device."""
         if not request.given:
             return None
         return self.world.share(lambda: self.encode(request)).to(self.placement.device)
