@@ -5,6 +5,7 @@ GET  /v1/videos                all of one's own       GET    /v1/videos/{id}/con
 GET  /v1/models                what can be asked for  DELETE /v1/videos/{id}          forget it, file and all
 POST /v1/videos/{id}/cancel    stop it                GET    /v1/videos/{id}/events   progress as server-sent events
 GET  /v1/videos/{id}/preview   what it looks like so far
+POST /v1/files                 give a picture or video GET, DELETE /v1/files/{id}     what it is; forget it
 GET  /healthz, /metrics        for monitors
 """
 
@@ -19,7 +20,8 @@ from typing import Annotated, Any, Literal
 from kinema.errors import InputError, MissingExtraError
 from kinema.serve.guard import COOKIE
 from kinema.serve.jobs import Job, Queue, QueueFullError
-from kinema.serve.orders import PREVIEW, Service, VideoRequest
+from kinema.serve.orders import FILES, PREVIEW, Service, VideoRequest
+from kinema.serve.uploads import Upload
 
 try:
     from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Response
@@ -31,6 +33,7 @@ try:
     from prometheus_client.core import GaugeMetricFamily
     from pydantic import ValidationError
     from sse_starlette import EventSourceResponse
+    from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException as AnyHTTPException
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve") from error
@@ -39,6 +42,17 @@ STATUS = {"queued": "queued", "running": "in_progress", "done": "completed", "fa
 TYPES = {".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp"}
 EVENT_EVERY = 0.25  # seconds between looks at a job for its events
 MOST_FIELDS = 32  # of a form
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+FILE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
+            }
+        },
+    }
+}
 BODY = {
     "requestBody": {
         "required": True,
@@ -68,12 +82,11 @@ def told(errors: Any) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'request'}: {each['msg']}" for each in errors)
 
 
-async def read_order(http: HttpRequest) -> VideoRequest:
+async def read_order(http: HttpRequest, service: Service, user: str) -> VideoRequest:
     """The body as JSON, or as a form, which is what OpenAI's client sends. Raises InputError for anything else."""
-    kind = http.headers.get("content-type", "").partition(";")[0].strip()
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with http.form(max_files=0, max_fields=MOST_FIELDS) as form:
-            given: Any = dict(form)
+    if http.headers.get("content-type", "").partition(";")[0].strip() in FORMS:
+        async with http.form(max_files=len(FILES), max_fields=MOST_FIELDS) as form:
+            given: Any = {name.removesuffix("[file_id]"): await asyncio.to_thread(keep, service, user, name, form[name]) for name in form}
     else:
         try:
             given = json.loads(await http.body())
@@ -83,6 +96,15 @@ async def read_order(http: HttpRequest) -> VideoRequest:
         return VideoRequest.model_validate(given)
     except ValidationError as error:
         raise InputError(told(error.errors())) from error
+
+
+def keep(service: Service, user: str, name: str, value: UploadFile | str) -> str:
+    """A field of a form; a file becomes the id of its upload. Raises InputError for a file where none belongs."""
+    if isinstance(value, str):
+        return value
+    if name not in FILES:
+        raise InputError(f"{name} takes no file: {', '.join(FILES)} do")
+    return service.uploads.add(user, value.file).id
 
 
 def router_of(service: Service) -> APIRouter:
@@ -110,7 +132,7 @@ def router_of(service: Service) -> APIRouter:
     async def create(
         http: HttpRequest, user: User, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
     ) -> dict[str, Any]:
-        wanted = await read_order(http)
+        wanted = await read_order(http, service, user)
         return describe(queue, await asyncio.to_thread(service.submit, user, wanted, idempotency_key))
 
     @routes.get("/v1/videos")
@@ -154,6 +176,32 @@ def router_of(service: Service) -> APIRouter:
     @routes.get("/v1/videos/{name}/events", response_class=EventSourceResponse)
     async def events(job: Own) -> EventSourceResponse:
         return EventSourceResponse(follow(service, job.id))
+
+    @routes.post("/v1/files", openapi_extra=FILE_BODY)
+    async def give(http: HttpRequest, user: User) -> dict[str, Any]:
+        service.admit(user)
+        async with http.form(max_files=1, max_fields=MOST_FIELDS) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise InputError("a form with a file named `file` is needed")
+            return describe_upload(await asyncio.to_thread(service.uploads.add, user, file.file))
+
+    def own_upload(name: str, user: User) -> Upload:
+        found = service.uploads.find(user, name)
+        if found is None:
+            raise HTTPException(404, "there is no such file")
+        return found
+
+    OwnUpload = Annotated[Upload, Depends(own_upload)]
+
+    @routes.get("/v1/files/{name}")
+    def given(upload: OwnUpload) -> dict[str, Any]:
+        return describe_upload(upload)
+
+    @routes.delete("/v1/files/{name}")
+    def take_back(upload: OwnUpload) -> dict[str, Any]:
+        service.uploads.delete(upload)
+        return {"id": upload.id, "object": "file", "deleted": True}
 
     @routes.get("/v1/models")
     def models(user: User) -> dict[str, Any]:
@@ -204,6 +252,15 @@ def describe(queue: Queue, job: Job) -> dict[str, Any]:
         "kinema": {"status": job.status, "stage": job.stage, "waiting_before": queue.ahead(job) if job.status == "queued" else 0}
         | {"request": request, "attempts": job.starts, "file": job.file},
     }
+
+
+def describe_upload(upload: Upload) -> dict[str, Any]:
+    """An upload as OpenAI's file object."""
+    about = upload.path.stat()
+    return {
+        "id": upload.id, "object": "file", "bytes": about.st_size, "created_at": int(about.st_mtime), "filename": upload.id,
+        "purpose": "user_data", "status": "processed", "kinema": {"type": upload.type, "kind": upload.kind},
+    }  # fmt: skip
 
 
 async def follow(service: Service, name: str) -> AsyncIterator[dict[str, str]]:

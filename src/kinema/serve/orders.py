@@ -1,15 +1,20 @@
 """What may be asked for: the fields of a request, checked against the model's rules and this machine's, before it is queued."""
 
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from kinema.conditioning.frames import LAST, Given
 from kinema.errors import InputError, MissingExtraError
-from kinema.pipelines.base import MAX_SEED, Request
+from kinema.pipelines.base import MAX_SEED, Request, check_given
+from kinema.pipelines.recipe import facts_of
 from kinema.serve.fitting import LORAS, Fitting, Times
 from kinema.serve.guard import Bucket, Keys
+from kinema.serve.intake import measure
 from kinema.serve.jobs import Job, Queue, QueueFullError
+from kinema.serve.uploads import Kind, Upload, Uploads
 
 try:
     from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +22,18 @@ except ImportError as error:
     raise MissingExtraError(str(error.name), "serve") from error
 
 PREVIEW = "preview.webp"
+FILES = ("input_reference", "last_frame", "continue_from")  # fields that a form may fill with a file
+
+
+class FileReference(BaseModel):
+    """An upload by its id, as OpenAI's client names one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file_id: str = Field(max_length=128)
+
+
+Reference = Annotated[str, Field(max_length=128)] | FileReference
 
 
 class VideoRequest(BaseModel):
@@ -38,6 +55,19 @@ class VideoRequest(BaseModel):
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Kinema: the same seed gives the same video")
     lora: str | None = Field(None, max_length=128, description="Kinema: an adapter, see /v1/models")
     lora_scale: float = Field(1.0, ge=-4, le=4, description="Kinema: its strength")
+    input_reference: Reference | None = Field(
+        None, description="first frame: the id of an upload (/v1/files), or in a form the picture itself"
+    )
+    last_frame: Reference | None = Field(None, description="Kinema: last frame, in the same way")
+    continue_from: Reference | None = Field(None, description="Kinema: what the video continues: an upload, or a video made here, by id")
+    stability: bool = Field(False, description="Kinema: stay close to the first frame: less motion, fewer surprises")
+
+
+def given_as(upload: Upload, at: int) -> Given:
+    """An upload as the first frame, the last, or what is continued; only its header is read. Raises InputError where it is too large."""
+    kind: Literal["picture", "footage"] = "picture" if upload.kind == "picture" else "footage"
+    height, width = measure(upload)
+    return Given(path=str(upload.path), sha256=upload.sha256, height=height, width=width, at=at, kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +80,10 @@ class Service:
     keys: Keys | None = None  # None: no key is asked for
     rate: Bucket = field(default_factory=lambda: Bucket(60.0, 1.0))  # new jobs a client
 
+    @cached_property
+    def uploads(self) -> Uploads:
+        return Uploads(self.folder)
+
     @property
     def times(self) -> Times:
         return Times(self.folder)
@@ -60,40 +94,75 @@ class Service:
 
     def submit(self, user: str, wanted: VideoRequest, key: str | None = None) -> Job:
         """Queue a video. Raises InputError for what cannot be made, QueueFullError where this user must wait."""
+        self.admit(user)
+        known = None if key is None else self.queue.by_key(user, key)
+        seed = known.request["seed"] if known else secrets.randbelow(2**31)
+        return self.queue.submit(user, self.plain(user, wanted, seed), key)
+
+    def admit(self, user: str) -> None:
+        """Count a request. Raises QueueFullError where there were too many."""
         wait = self.rate.take(user)
         if wait:
             raise QueueFullError(f"too many requests: try again in {wait:.0f} s")
-        known = None if key is None else self.queue.by_key(user, key)
-        seed = known.request["seed"] if known else secrets.randbelow(2**31)
-        return self.queue.submit(user, self.plain(wanted, seed), key)
 
     def fitting(self, model: str) -> Fitting:
         if model not in self.models:
             raise InputError(f"model={model!r} is not served here: use one of {', '.join(self.models)}")
         return self.models[model]
 
-    def request(self, wanted: VideoRequest, seed: int) -> Request:
+    def request(self, wanted: VideoRequest, seed: int, given: tuple[Given, ...] = ()) -> Request:
         """With nothing left to choose. seed: where none was chosen."""
         fitting = self.fitting(wanted.model)
-        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale"})
+        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale", *FILES})
         if wanted.size:
             chosen["width"], chosen["height"] = map(int, wanted.size.split("x"))
         if wanted.seconds and not wanted.frames:
             chosen["frames"] = 1 + 4 * max(0, round((wanted.seconds * (wanted.fps or fitting.config.defaults.fps) - 1) / 4))
         chosen["seed"] = seed if wanted.seed is None else wanted.seed
-        request = fitting.config.request(wanted.prompt, **chosen)
+        request = fitting.config.request(wanted.prompt, **chosen, given=given)
         fitting.check(request)
         return request
 
-    def plain(self, wanted: VideoRequest, seed: int) -> dict[str, Any]:
-        """The request as it lies in the queue."""
-        lora = {}
-        if wanted.lora:
-            if wanted.lora not in self.loras():
-                raise InputError(f"lora={wanted.lora!r} is not here: use one of {', '.join(self.loras()) or 'none, there are none'}")
-            lora = {"lora": f"{self.loras()[wanted.lora]}:{wanted.lora_scale:g}"}
-        request = {name: value for name, value in asdict(self.request(wanted, seed)).items() if value is not None}
-        return {"model": wanted.model} | request | lora
+    def plain(self, user: str, wanted: VideoRequest, seed: int) -> dict[str, Any]:
+        """The request as it lies in the queue: files that were given by what they hold, not where they lie."""
+        request = self.request(wanted, seed, self.given(user, wanted))
+        check_given(self.fitting(wanted.model).config, request)
+        facts = {name: value for name, value in facts_of(request).items() if value is not None}
+        return {"model": wanted.model} | facts | self.adapter(wanted)
+
+    def adapter(self, wanted: VideoRequest) -> dict[str, str]:
+        if not wanted.lora:
+            return {}
+        if wanted.lora not in self.loras():
+            raise InputError(f"lora={wanted.lora!r} is not here: use one of {', '.join(self.loras()) or 'none, there are none'}")
+        return {"lora": f"{self.loras()[wanted.lora]}:{wanted.lora_scale:g}"}
+
+    def given(self, user: str, wanted: VideoRequest) -> tuple[Given, ...]:
+        """The files that a request names."""
+        found: list[tuple[Kind, int, Any]] = [
+            ("picture", 0, wanted.input_reference),
+            ("picture", LAST, wanted.last_frame),
+            ("video", 0, wanted.continue_from),
+        ]
+        return tuple(given_as(self.upload(user, reference, kind), at) for kind, at, reference in found if reference)
+
+    def upload(self, user: str, reference: str | FileReference, kind: Kind) -> Upload:
+        """Raises InputError where there is no such upload or video, or it is of another kind."""
+        name = reference.file_id if isinstance(reference, FileReference) else reference
+        found = self.uploads.find(user, name) or self.made(user, name)
+        if found is None:
+            raise InputError(f"file={name!r} is not here: upload it again (/v1/files)")
+        if found.kind != kind:
+            raise InputError(f"file={name!r} is a {found.kind}, and a {kind} is needed")
+        return found
+
+    def made(self, user: str, name: str) -> Upload | None:
+        """The result of a job of this user, as an upload of its own: it then stays though the job is deleted."""
+        job = self.queue.get(name)
+        if job is None or job.user != user or job.file is None:
+            return None
+        with (job.place(self.folder) / job.file).open("rb") as file:
+            return self.uploads.add(user, file)
 
     def shown(self, job: Job) -> Path:
         """The preview of a job, where there is one."""

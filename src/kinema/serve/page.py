@@ -170,7 +170,9 @@ class Page:
 
     def stage(self, job: Job, language: str, preview: bytes | None) -> str:
         fitting, plain = self.service.fitting(job.request["model"]), dict(job.request)
-        request = fitting.config.request(**{name: value for name, value in plain.items() if name not in ("model", "lora")})
+        request = fitting.config.request(
+            **{name: value for name, value in plain.items() if name not in ("model", "lora", "given", "stability")}
+        )
         before = self.service.queue.ahead(job) if job.status == "queued" else 0
         return show.stage(job, language, before, self.service.times.estimate(fitting.config, request).seconds, preview)
 

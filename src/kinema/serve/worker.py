@@ -22,12 +22,14 @@ from torch import Tensor
 
 import kinema
 from kinema.config import build
-from kinema.errors import KinemaError
+from kinema.errors import InputError, KinemaError
 from kinema.pipelines.base import Request
 from kinema.pipelines.preview import Colours, write_preview
 from kinema.pipelines.video import VideoPipeline
+from kinema.serve import intake
 from kinema.serve.fitting import LORAS, Times
 from kinema.serve.jobs import URL_VARIABLE, Job, Queue
+from kinema.serve.uploads import MARK, Uploads
 
 LOG = logging.getLogger("kinema.serve")
 IDLE = 0.2  # seconds between looks at an empty queue
@@ -51,6 +53,7 @@ class Worker:
     def __init__(self, queue: Queue, folder: Path, name: str, device: str = "auto", parent: int | None = None):
         """parent: the process that began this one; where it is gone, so is the worker."""
         self.queue, self.folder, self.name, self.device = queue, folder, name, device
+        self.uploads = Uploads(folder)
         self.loaded: tuple[Wanted, VideoPipeline, Colours] | None = None
         self.parent = parent or os.getppid()
 
@@ -84,10 +87,20 @@ class Worker:
         """The file name of the finished video."""
         wanted = dict(job.request)
         pipeline, watch.colours = self.pipeline((wanted.pop("model"), wanted.pop("lora", None)))
-        request = build(Request, wanted)
+        request = build(Request, wanted | {"given": [self.opened(job.user, each) for each in wanted.get("given", [])]})
         file = pipeline.generate_to(watch.folder, request, stem="video", on_step=watch.check_step, on_clean=watch.preview)
         Times(self.folder).add(pipeline.config, request, pipeline.clock.seconds)
         return file.name
+
+    def opened(self, user: str, given: dict[str, Any]) -> dict[str, Any]:
+        """A file that was given, after its first reading."""
+        upload = self.uploads.find(user, MARK + given["sha256"])
+        if upload is None:
+            raise InputError("a file that was given is not here any more: upload it again")
+        intake.check(upload)
+        height, width = intake.measure(upload)
+        about = {name: value for name, value in given.items() if name != "file"}
+        return about | {"path": str(upload.path), "height": height, "width": width}
 
     def pipeline(self, wanted: Wanted) -> tuple[VideoPipeline, Colours]:
         """The model, loaded if need be; the one before leaves first."""
