@@ -15,7 +15,10 @@ NAMED = 20  # failures that are printed; all of them are in failed.txt
 
 def flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--clips", type=Path, required=True, metavar="DIR", help="rendered shards, or videos and pictures with captions (docs/data.md)")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("dataset", type=Path, nargs="?", metavar="DATASET", help="what `kinema curate` wrote")
+    where.add_argument("--clips", type=Path, metavar="DIR", help="rendered shards, or videos and pictures with captions (docs/data.md)")
+    add("--tier", default="256p", metavar="NAME", help="of DATASET: 256p, 360p, 540p, 720p or review; default: %(default)s")
     add("--out", type=Path, required=True, metavar="DIR", help="where the encoded clips go; a folder of an earlier run is continued")
     add("--preset", metavar="NAME", help="whose VAE and text encoder to use; default: mini, or what the folder of weights says")
     add("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     with ProgressBar() as bar:
         report = encode_folder(job, encoder, lambda done, total: bar("encode", done, total))
     if not (report.written or report.there or report.failed):
-        raise InputError(f"clips={args.clips} holds neither rendered shards nor videos or pictures: see docs/data.md")
+        raise InputError(f"clips={job.clips} holds neither rendered shards nor videos or pictures: see docs/data.md")
     tell(args.out, report)
     return 0 if report.written or report.there else 1
 
@@ -53,9 +56,11 @@ def job_of(args: argparse.Namespace) -> "EncodeJob":
     """Raises InputError for values that make no job."""
     from kinema.data.encode import EncodeJob
 
-    names = ("clips", "out", "fps", "windows", "consume", "batch", "per_shard")
+    names = ("out", "tier", "fps", "windows", "consume", "batch", "per_shard")
     same = {name: getattr(args, name) for name in names}
-    return EncodeJob(sides=tuple(args.sides), frames=tuple(args.frames), follow_seconds=args.follow, **same)
+    return EncodeJob(
+        clips=args.dataset or args.clips, sides=tuple(args.sides), frames=tuple(args.frames), follow_seconds=args.follow, **same
+    )
 
 
 def load_encoder(args: argparse.Namespace) -> "Encoder":

@@ -27,6 +27,7 @@ from kinema.media.video import VideoInfo, opened, probe
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+CURATED = "tiers.parquet"
 TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PATH_KEYS = ("file_name", "file", "path", "video", "image")
 TEXT_KEYS = ("texts", "caption", "text", "prompt", "dense", "short")
@@ -227,14 +228,15 @@ class Group:
 class Clips:
     """What a folder holds that has not been handed out yet; it may still be growing."""
 
-    def __init__(self, folder: Path, settle: float = 0.0):
-        """settle: files changed within so many seconds are left for later, as they may still be written.
+    def __init__(self, folder: Path, settle: float = 0.0, tier: str = "256p"):
+        """settle: files changed within so many seconds are left for later, as they may still be written. tier: of a curated dataset.
 
         Raises InputError where there is no such folder.
         """
         if not folder.is_dir():
-            raise InputError(f"clips={folder} is no folder: give one with rendered shards, or with videos and their captions")
-        self.folder, self.settle = folder, settle
+            ways = "rendered shards, videos and their captions, or what `kinema curate` wrote"
+            raise InputError(f"clips={folder} is no folder: give one with {ways}")
+        self.folder, self.settle, self.tier = folder, settle, tier
         self.shards: set[Path] = set()
         self.files: set[str] = set()
 
@@ -249,11 +251,19 @@ class Clips:
                 yield Group(rendered_clips(path), [], path)
             except InputError as error:
                 yield Group([], [error])
-        found = [clip for clip in folder_clips(self.folder) if name_of(clip) not in self.files and self.settled(clip)]
+        found = [clip for clip in self.listed() if name_of(clip) not in self.files and self.settled(clip)]
         self.files |= {name_of(clip) for clip in found}
         failed = [clip for clip in found if isinstance(clip, InputError)]
         if found:
             yield Group([clip for clip in found if not isinstance(clip, InputError)], failed)
+
+    def listed(self) -> list[Clip | InputError]:
+        """What there is besides shards: the tier of a dataset that `kinema curate` wrote, or all files."""
+        if not (self.folder / CURATED).exists():
+            return folder_clips(self.folder)
+        from kinema.data.curated import curated_clips
+
+        return curated_clips(self.folder, self.tier)
 
     def settled(self, clip: Clip | InputError) -> bool:
         """Whether it may be judged: a caption or a file that is missing may still come."""

@@ -36,6 +36,7 @@ class EncodeJob:
 
     clips: Path
     out: Path
+    tier: str = "256p"  # of a curated dataset, which clips: those that reached it
     sides: tuple[int, ...] = ()  # a clip is encoded once at each; default: its own size
     frames: tuple[int, ...] = ()  # lengths of buckets; default: each clip's own
     fps: float | None = None  # frames a second to thin clips to; None: all frames
@@ -242,7 +243,7 @@ def encode_folder(job: EncodeJob, encoder: Encoder, on_clip: OnClip = lambda don
     """
     if job.follow_seconds:
         job.clips.mkdir(parents=True, exist_ok=True)  # its writer may not have begun
-    clips = Clips(job.clips, settle=min(SETTLE, job.follow_seconds / 2))
+    clips = Clips(job.clips, settle=min(SETTLE, job.follow_seconds / 2), tier=job.tier)
     with StoreWriter(job.out, encoder.made_by, job.per_shard) as writer:
         text, pooled = encoder.texts([""])[0]
         writer.write_null(text[None], pooled)
