@@ -1,22 +1,25 @@
-"""Captioners: frames in, structured captions out. Any vision-language model of transformers, or one behind an endpoint.
+"""Captioners: frames in, structured captions out. One of our own that works offline, any vision-language model of transformers, or one
+behind an endpoint.
 
-Both are asked alike, and their answers are read alike (`schema.read_answer`): an answer that is no caption goes back with the error,
-twice at most.
+The latter two are asked alike, and their answers are read alike (`schema.read_answer`): an answer that is no caption goes back with the
+error, twice at most.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from kinema.caption.endpoint import Endpoint, EndpointConfig, picture_part
-from kinema.caption.schema import FIELDS, JSON_SCHEMA, Reading, read_answer
-from kinema.errors import KinemaError, WeightsError
+from kinema.caption.health import caption_health
+from kinema.caption.schema import FIELDS, JSON_SCHEMA, CaptionRow, Reading, read_answer
+from kinema.errors import InputError, KinemaError, WeightsError
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -121,3 +124,35 @@ class TransformersCaptioner:
         with torch.inference_mode():
             tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
         return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
+
+
+Kind = Literal["offline", "camera", "transformers", "endpoint"]
+
+
+@cache
+def captioner(kind: Kind, model: str = "", url: str = "", device: str = "cpu") -> Captioner | None:
+    """The captioner of a kind, kept for the process; None for "camera", where nothing but the movement is told.
+
+    model: of transformers, a folder or name; of an endpoint, its name. Raises InputError where a kind lacks what it needs.
+    """
+    if kind in ("transformers", "endpoint") and not model:
+        raise InputError(f"captioner={kind!r} needs a model: name one")
+    if kind == "endpoint":
+        return EndpointCaptioner(EndpointConfig(url=url, model=model))
+    if kind == "transformers":
+        return TransformersCaptioner(model, device)
+    if kind == "camera":
+        return None
+    from kinema.caption.offline import OfflineCaptioner
+
+    return OfflineCaptioner()
+
+
+def described(key: str, frames: Frames, who: Captioner, camera: str) -> CaptionRow:
+    """The captioner's row with its health. camera: the movement that was measured, or ""; it stands in place of the captioner's."""
+    (reading,) = who.caption([frames])
+    row = reading.row(key, who.name)
+    if row.caption is None:
+        return row
+    caption = replace(row.caption, camera_movement=camera)
+    return replace(row, caption=caption, flags=caption_health(caption))

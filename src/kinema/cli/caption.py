@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from kinema.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from kinema.caption.captioner import Captioner
-    from kinema.caption.schema import CaptionRow
 
 ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 
@@ -24,7 +23,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="captions.jsonl to add to; what is in it already is skipped; default: print"
     )
     parser.add_argument("--only", choices=("camera",), help="camera: nothing but the camera's movement, offline")
-    parser.add_argument("--model", metavar="NAME|DIR", help="a vision-language model of transformers")
+    parser.add_argument("--model", metavar="NAME|DIR", help="a vision-language model of transformers; default: the offline captioner")
     parser.add_argument("--device", default="cpu", help="for --model; default: %(default)s")
     endpoint_flags(parser)
     parser.set_defaults(run=run)
@@ -43,20 +42,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def captioner_of(args: argparse.Namespace) -> "Captioner | None":
-    """Who the flags ask for; None: only the camera's movement is wanted."""
-    chosen = [name for name in ("only", "model", "endpoint") if getattr(args, name)]
-    if len(chosen) != 1:
+    """Who the flags ask for, by default the offline one; None: only the camera's movement is wanted."""
+    from kinema.caption.captioner import Kind, captioner
+
+    kinds: dict[str, Kind] = {"only": "camera", "model": "transformers", "endpoint": "endpoint"}
+    chosen = [kinds[name] for name in kinds if getattr(args, name)]
+    if len(chosen) > 1:
         raise InputError("say who captions, once: --endpoint URL --endpoint-model NAME, --model NAME, or --only camera")
-    if args.endpoint:
-        from kinema.caption.captioner import EndpointCaptioner
-        from kinema.caption.endpoint import EndpointConfig
-
-        return EndpointCaptioner(EndpointConfig(url=args.endpoint, model=args.endpoint_model))
-    if args.model:
-        from kinema.caption.captioner import TransformersCaptioner
-
-        return TransformersCaptioner(args.model, args.device)
-    return None
+    kind = chosen[0] if chosen else "offline"
+    model = args.endpoint_model if kind == "endpoint" else args.model
+    return captioner(kind, model or "", args.endpoint or "", args.device)
 
 
 def clips_in(paths: list[Path]) -> Iterator[Path]:
@@ -81,6 +76,7 @@ def keys_in(out: Path) -> set[str]:
 def rows_of(path: Path, captioner: "Captioner | None") -> dict[str, Any]:
     """One clip's row: a caption with its health, or the camera's movement alone. A file that cannot be read is a row with its error."""
     from kinema.caption.camera import movement
+    from kinema.caption.captioner import described
     from kinema.media.video import read_video
 
     try:
@@ -90,19 +86,7 @@ def rows_of(path: Path, captioner: "Captioner | None") -> dict[str, Any]:
         return {"key": str(path), "error": str(error)}
     if captioner is None:
         return {"key": str(path), "camera_movement": found.told, "confidence": round(found.confidence, 3)}
-    return asdict(captioned(str(path), frames.numpy(), captioner, found.told))
-
-
-def captioned(key: str, frames: Any, captioner: "Captioner", camera: str) -> "CaptionRow":
-    """The captioner's row; the camera's movement is the classifier's, which is measured, or none."""
-    from kinema.caption.health import caption_health
-
-    (reading,) = captioner.caption([frames])
-    row = reading.row(key, captioner.name)
-    if row.caption is None:
-        return row
-    caption = replace(row.caption, camera_movement=camera)
-    return replace(row, caption=caption, flags=caption_health(caption))
+    return asdict(described(str(path), frames.numpy(), captioner, found.told))
 
 
 def write(out: Path | None, row: dict[str, Any]) -> None:
