@@ -13,6 +13,7 @@ from kinema.errors import InputError
 KINDS = {
     "video": ("kinema.train.recipe", "VideoRecipe", "train_video"),
     "vae": ("kinema.train.recipe", "VaeRecipe", "train_vae"),
+    "avatar": ("kinema.train.avatar", "AvatarRecipe", "train_avatar"),
     "lora": ("kinema.distill.lora", "LoraRecipe", "train_lora"),
 }
 """What a recipe's `kind` may be: module, class of the recipe, and the function that trains it."""

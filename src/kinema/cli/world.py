@@ -1,4 +1,4 @@
-"""`kinema world build`, `sample` and `render`."""
+"""`kinema world build`, `sample`, `speak` and `render`."""
 
 import argparse
 import os
@@ -22,6 +22,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="default: 256 256")
     sample.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: %(default)s")
     sample.set_defaults(run=run_sample)
+    speak = actions.add_parser("speak", help="write one clip of a talking face with its voice, and its truth")
+    speak.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same clip; default: %(default)s")
+    speak.add_argument("--frames", type=int, default=33, metavar="N", help="default: %(default)s")
+    speak.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="default: 256 256")
+    speak.add_argument("--split", choices=("train", "heldout"), default="train", help="of sentences and looks; default: %(default)s")
+    speak.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: %(default)s")
+    speak.set_defaults(run=run_speak)
     render = actions.add_parser("render", help="render clips into shards to train on; goes on where it stopped")
     render.add_argument("--out", type=Path, required=True, metavar="DIR")
     render.add_argument("--clips", type=int, default=4096, metavar="N", help="default: %(default)s")
@@ -52,6 +59,15 @@ def run_sample(args: argparse.Namespace) -> None:
 
     shape = PixelShape(args.frames, *args.size)
     video, truth = sample(args.seed, args.out, shape.frames, shape.height, shape.width)
+    say(f"its truth: {truth}")
+    print(video)
+
+
+def run_speak(args: argparse.Namespace) -> None:
+    from kinema.world.sample import speak
+
+    shape = PixelShape(args.frames, *args.size)
+    video, truth = speak(args.seed, args.out, args.split, shape.frames, shape.height, shape.width)
     say(f"its truth: {truth}")
     print(video)
 

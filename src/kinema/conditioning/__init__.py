@@ -31,4 +31,8 @@ CONDITIONS: dict[str, Condition] = {
     "first_frame": Condition("tokens", "one picture, as the clean first latent frame: published token replacement"),
     "first_frame_channels": Condition("channels", "one picture under the noise, with a mask: the published 33 channels"),
     "image_states": Condition("tokens", "what a multimodal language model sees in the picture, before the text (text/llava.py)"),
+    "voice": Condition("cross-attention", "speech, as Whisper hears it, for the tokens of a face (conditioning/audio.py)"),
+    "expression": Condition("channels", "what a face shows, frame by frame: named or driven (conditioning/expression.py)"),
+    "pose": Condition("channels", "how a head is turned, frame by frame (conditioning/pose.py)"),
+    "identity": Condition("channels", "the picture's own latent at every frame (conditioning/avatar.py)"),
 }

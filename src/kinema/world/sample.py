@@ -1,15 +1,19 @@
-"""`kinema world sample`: one clip of the world and its truth, for a person to look at."""
+"""`kinema world sample` and `speak`: one clip of the world and its truth, for a person to look at."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from einops import rearrange
 
 from kinema.errors import OutputError
+from kinema.media.audio import mux
 from kinema.media.video import write_video
 from kinema.world.render import render
 from kinema.world.spec import sample_spec
+from kinema.world.speech import Split, render_speech, sample_speech
 from kinema.world.sprites import SpritePack
+from kinema.world.voice import RATE
 
 
 def sample(seed: int, out: Path | str, frames: int = 33, height: int = 256, width: int = 256) -> tuple[Path, Path]:
@@ -22,9 +26,26 @@ def sample(seed: int, out: Path | str, frames: int = 33, height: int = 256, widt
     video = Path(out) / f"world-{seed}.mp4"
     video.parent.mkdir(parents=True, exist_ok=True)
     write_video(video, rearrange(clip.frames, "T C H W -> T H W C"), clip.truth["spec"]["fps"], clip.truth)
-    truth = video.with_suffix(".json")
+    return video, write_truth(video, clip.truth)
+
+
+def speak(seed: int, out: Path | str, split: Split = "train", frames: int = 33, height: int = 256, width: int = 256) -> tuple[Path, Path]:
+    """The same for a talking face: <out>/speech-<seed>.mp4, with its voice.
+
+    Raises OutputError where they cannot be written, and as `Voice` does.
+    """
+    clip = render_speech(sample_speech(seed, split, frames, height, width))
+    video = Path(out) / f"speech-{seed}.mp4"
+    video.parent.mkdir(parents=True, exist_ok=True)
+    write_video(video, clip.frames, clip.truth["spec"]["fps"], {"spec": clip.truth["spec"], "caption": clip.truth["caption"]})
+    mux(video, clip.sound, RATE)
+    return video, write_truth(video, clip.truth)
+
+
+def write_truth(video: Path, truth: dict[str, Any]) -> Path:
+    path = video.with_suffix(".json")
     try:
-        truth.write_text(json.dumps(clip.truth, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(truth, indent=1), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write {truth}: {error.strerror}") from error
-    return video, truth
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    return path
