@@ -88,7 +88,7 @@ def parameters(config: DiTConfig) -> int:
 
 
 def fittings(names: list[str] | None = None) -> dict[str, Fitting]:
-    """Models that can be served: those named, or all whose weights are here and that need no image.
+    """Models that can be served: those named, or all whose weights are here.
 
     Raises InputError for an unknown name, WeightsError where a named model's weights are missing.
     """
@@ -103,8 +103,7 @@ def fittings(names: list[str] | None = None) -> dict[str, Fitting]:
             if names:
                 raise
             continue
-        if config.dit.image_condition == "none":
-            found[config.name] = Fitting(config, int(USABLE * memory()))
+        found[config.name] = Fitting(config, int(USABLE * memory()))
     return found
 
 

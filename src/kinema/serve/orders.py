@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kinema.caption.rewrite import rewrite
 from kinema.conditioning.frames import LAST, Given
 from kinema.errors import InputError, MissingExtraError
 from kinema.pipelines.base import MAX_SEED, Request, check_given
@@ -60,6 +61,8 @@ class VideoRequest(BaseModel):
     )
     last_frame: Reference | None = Field(None, description="Kinema: last frame, in the same way")
     continue_from: Reference | None = Field(None, description="Kinema: what the video continues: an upload, or a video made here, by id")
+    rewrite: Literal["normal", "master"] | None = Field(None, description="Kinema: rewrite the prompt as the model was trained to read it")
+    typed: str | None = Field(None, max_length=4000, description="Kinema: what was typed, where the prompt is a rewriting of it already")
     stability: bool = Field(False, description="Kinema: stay close to the first frame: less motion, fewer surprises")
 
 
@@ -113,13 +116,16 @@ class Service:
     def request(self, wanted: VideoRequest, seed: int, given: tuple[Given, ...] = ()) -> Request:
         """With nothing left to choose. seed: where none was chosen."""
         fitting = self.fitting(wanted.model)
-        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale", *FILES})
+        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale", "rewrite", *FILES})
         if wanted.size:
             chosen["width"], chosen["height"] = map(int, wanted.size.split("x"))
         if wanted.seconds and not wanted.frames:
             chosen["frames"] = 1 + 4 * max(0, round((wanted.seconds * (wanted.fps or fitting.config.defaults.fps) - 1) / 4))
         chosen["seed"] = seed if wanted.seed is None else wanted.seed
-        request = fitting.config.request(wanted.prompt, **chosen, given=given)
+        prompt = wanted.prompt
+        if wanted.rewrite:
+            prompt, chosen["typed"] = rewrite(prompt, wanted.rewrite).text, prompt
+        request = fitting.config.request(prompt, **chosen, given=given)
         fitting.check(request)
         return request
 

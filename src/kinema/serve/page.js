@@ -1,7 +1,8 @@
-// A file dropped anywhere on the page goes to the button that reads settings.
+// A file dropped anywhere on the page goes to the button that reads settings; where a picture or video is asked for, it stays there.
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
-  const input = document.querySelector("#settings-file input[type=file]") || document.querySelector("input[type=file]");
+  if (event.target.closest && event.target.closest(".k-given")) return;
+  const input = document.querySelector("#settings-file input[type=file], #image-settings-file input[type=file]");
   if (!input || !event.dataTransfer.files.length) return;
   event.preventDefault();
   input.files = event.dataTransfer.files;
