@@ -18,13 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinema.conditioning import expression, pose
+from kinema.conditioning.audio import TOKENS as VOICE_TOKENS
 from kinema.conditioning.audio import AudioAdapter, AudioConfig
+from kinema.conditioning.draft import Draft, DraftConfig
 from kinema.conditioning.track import TrackAdapter
 from kinema.config import build
 from kinema.dit.added import Added
 from kinema.dit.lora import Lora, Pair
 from kinema.errors import WeightsError
 from kinema.media.files import whole_file
+from kinema.shapes import TIME_STRIDE
 
 KIND = "kinema avatar"
 LORA = "lora."
@@ -37,6 +40,7 @@ class AvatarConfig:
     width: int  # D of the transformer
     latent_channels: int
     audio: AudioConfig
+    draft: DraftConfig = field(default_factory=DraftConfig)
     hidden: int = 96  # of the tracks' networks
     fps: int = 12
     frames: int = 33  # T at once
@@ -71,23 +75,39 @@ class Avatar(nn.Module):
         self.audio = AudioAdapter(config.audio, config.width)
         self.expression = TrackAdapter(expression.VALUES, config.width, config.hidden)
         self.pose = TrackAdapter(pose.VALUES, config.width, config.hidden)
-        self.reference = nn.Linear(config.latent_channels * config.patch**2, config.width)
+        channels = config.latent_channels * config.patch**2
+        self.draft = Draft(config.draft, TIME_STRIDE * VOICE_TOKENS * config.audio.width, expression.VALUES + pose.VALUES + 2, channels)
+        self.reference = nn.Linear(2 * channels, config.width)  # the picture's patch, and the sketch's
         nn.init.zeros_(self.reference.weight)
         nn.init.zeros_(self.reference.bias)
 
-    def identity(self, picture: Float[Tensor, "B C h w"], latents: int) -> Float[Tensor, "B L D"]:
-        """The picture's own patches, the same at every latent frame."""
+    def voice(self, drive: Drive) -> Float[Tensor, "B t n a"]:
+        return self.audio.voice(drive.heard, drive.pose.shape[1], self.config.fps, drive.first)
+
+    def sketch(self, drive: Drive) -> Float[Tensor, "B C t h w"]:
+        """Clean latents as the small network draws them."""
+        p, side = self.config.patch, drive.reference.shape[-1] // self.config.patch
+        patches = self.sketched(drive, self.voice(drive))
+        return rearrange(patches, "B t (h w) (C ph pw) -> B C t (h ph) (w pw)", ph=p, pw=p, w=side)
+
+    def sketched(self, drive: Drive, voice: Float[Tensor, "B t n a"]) -> Float[Tensor, "B t s p"]:
+        known = [(drive.expression, drive.has_expression), (drive.pose, drive.has_pose)]
+        flags = [flag[:, None, None].to(track).expand(*track.shape[:2], 1) for track, flag in known]
+        tracks = torch.cat([part for (track, _), flag in zip(known, flags, strict=True) for part in (track * flag, flag)], 2)
+        return self.draft(self.patches(drive.reference), voice, tracks, drive.mask.flatten(1).any(1))
+
+    def patches(self, picture: Float[Tensor, "B C h w"]) -> Float[Tensor, "B s p"]:
         p = self.config.patch
-        patches = rearrange(picture, "B C (h ph) (w pw) -> B (h w) (C ph pw)", ph=p, pw=p)
-        return self.reference(patches).repeat(1, latents, 1)
+        return rearrange(picture, "B C (h ph) (w pw) -> B (h w) (C ph pw)", ph=p, pw=p)
 
     def forward(self, drive: Drive) -> Added:
         """For one call of the transformer, or, as only noise changes, for all calls of a video."""
-        latents, tokens = drive.mask.shape[1], drive.mask[0].numel()
-        channels = self.identity(drive.reference, latents)
+        tokens, voice = drive.mask[0].numel(), self.voice(drive)
+        sketch = self.sketched(drive, voice).detach()
+        picture = self.patches(drive.reference)[:, None].expand_as(sketch)
+        channels = self.reference(torch.cat([picture, sketch], -1)).flatten(1, 2)
         channels = channels + self.expression(drive.expression, drive.has_expression, tokens)
         channels = channels + self.pose(drive.pose, drive.has_pose, tokens)
-        voice = self.audio.voice(drive.heard, drive.pose.shape[1], self.config.fps, drive.first)
         return Added(channels=channels, cross=self.audio.cross(voice, drive.mask.flatten(1)))
 
 

@@ -1,7 +1,8 @@
 """Teach a transformer that stays as it is to speak: adapters for voice, expression, pose and identity, and a LoRA of its own layers.
 
-First the voice's projection learns, alone, to tell opening and width of the mouth from what is heard (minutes on a processor); then
-all adapters learn by flow matching, with the first frame given, where face and mouth count more than what lies around them.
+First the voice's projection learns, alone, to tell opening and width of the mouth from what is heard, then the sketch learns to draw
+latents (minutes on a processor); then all adapters learn by flow matching, with the first frame given, where face and mouth count
+more than what lies around them.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +24,7 @@ from kinema.dit.lora import Adapters, LoraConfig
 from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.flow.path import interpolate, training_sigmas, velocity_target
+from kinema.media.files import whole_file
 from kinema.parallel.mesh import MeshConfig
 from kinema.pipelines.base import ModelConfig
 from kinema.pipelines.recipe import sha256
@@ -39,7 +42,8 @@ from kinema.weights import load_dit, load_vae
 FACE_WEIGHT, MOUTH_WEIGHT = 1.0, 6.0  # of the loss, beside 1 everywhere
 MASK_WIDER = 1.15  # the face that listens: times its box
 WARM_CLIPS, WARM_RATE = 24, 2e-3
-FILE = "avatar.safetensors"
+DRAFT_RATE = 1.5e-3
+FILE, BEGUN_FILE = "avatar.safetensors", "begun.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class AvatarRecipe:
     batch: int = 8
     shift: float = 3.0  # of the training times
     warm_steps: int = 300  # of the voice's projection alone
+    draft_steps: int = 600  # of the sketching network alone
+    draft_batch: int = 16
     drop: float = 0.1  # share of samples without voice; expression and pose are each left out of half
     device: str = "auto"
 
@@ -128,6 +134,36 @@ class AvatarTraining(Task):
         )
         return (found / found.mean((1, 2, 3), keepdim=True)).to(self.device)
 
+    def begin(self, folder: Path) -> None:
+        """What is learned before the transformer takes part; done once a run."""
+        path = folder / BEGUN_FILE
+        if not path.exists():
+            agreed = warm(self.avatar.audio, self.clips, self.recipe.warm_steps, self.config.fps, self.recipe.loop.seed)
+            print(f"the voice's projection: correlation {agreed:.3f} with the true openings", flush=True)
+            self.draft()
+            with whole_file(path) as file:
+                save_file(self.avatar.state_dict(), file)
+        self.avatar.load_state_dict(load_file(path))
+
+    def draft(self) -> None:
+        """Teach the sketch to draw latents."""
+        steps = self.recipe.draft_steps
+        optimizer = torch.optim.AdamW([*self.avatar.draft.parameters(), *self.avatar.audio.parameters()], DRAFT_RATE, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, DRAFT_RATE, total_steps=max(steps, 1), pct_start=0.1)
+        generator = torch.Generator().manual_seed(self.recipe.loop.seed)
+        for step in range(steps):
+            chosen = torch.randint(len(self.clips.prompt), (self.recipe.draft_batch,), generator=generator)
+            data = self.clips.latents[chosen].to(self.device)
+            error = (self.avatar.sketch(self.drive(chosen, generator)) - data).square().mean(1) * self.weights(chosen)
+            loss = error[:, 1:].mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.avatar.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if step % 20 == 0:
+                print(f"sketch {step}/{steps}: {loss.item():.4f}", flush=True)
+
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         count, latents = self.recipe.batch, self.clips.latents.shape[2]
@@ -193,6 +229,5 @@ def train_avatar(recipe: AvatarRecipe) -> Run:
             "loop": json.dumps({"steps": recipe.loop.steps}),
         }
         training = AvatarTraining(dit, recipe, config, clips, texts, about)
-        agreed = warm(training.avatar.audio, clips, recipe.warm_steps, config.fps, recipe.loop.seed)
-        print(f"the voice's projection: correlation {agreed:.3f} with the true openings", flush=True)
+        training.begin(recipe.loop.out)
         return fit(training, recipe.loop)
