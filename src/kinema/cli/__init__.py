@@ -8,12 +8,29 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kinema
-from kinema.cli import arena, bench, caption, curate, distill, encode, evaluate, generate, models, rewrite, scaling, serve, train, world
+from kinema.cli import (
+    arena,
+    avatar,
+    bench,
+    caption,
+    curate,
+    distill,
+    encode,
+    evaluate,
+    generate,
+    models,
+    rewrite,
+    scaling,
+    serve,
+    train,
+    world,
+)
 from kinema.cli.console import guarded, said_once
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("turn a prompt into a short video with the built-in model", generate.demo_flags),
     "generate": ("turn prompts into videos, or saved latents into frames", generate.generate_flags),
+    "avatar": ("let a picture speak: a face, a voice, and how it acts", avatar.flags),
     "info": ("what a model, a checkpoint or a generated file holds", models.info_flags),
     "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),
     "verify": ("hold this installation against witness files of the published numerics", models.verify_flags),
