@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import kinema
-from kinema.cli import evaluate_run
+from kinema.cli import evaluate_avatar, evaluate_run
 from kinema.cli.generate import model_flags
 from kinema.errors import InputError
 
@@ -12,6 +12,7 @@ from kinema.errors import InputError
 def flags(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(title="what to score on", metavar="WHAT", required=True)
     evaluate_run.add(subjects)
+    evaluate_avatar.add(subjects)
     world = subjects.add_parser("world", help="held-out prompts of the embedded world: subject, place, direction of motion, reconstruction")
     world_flags(world, "world", 200)
     world.set_defaults(run=run_world)
