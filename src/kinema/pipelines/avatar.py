@@ -21,7 +21,7 @@ from kinema.conditioning.expression import VALUES as FACE_VALUES
 from kinema.conditioning.expression import named_track, prompt_for
 from kinema.conditioning.pose import VALUES as POSE_VALUES
 from kinema.conditioning.pose import scaled
-from kinema.conditioning.whisper import load_whisper
+from kinema.conditioning.whisper import STATE_RATE, STATE_SAMPLES, STATES, WIDTH, load_whisper
 from kinema.dit.added import Added
 from kinema.dit.lora import merge
 from kinema.dit.model import DiT
