@@ -10,7 +10,7 @@ from kinema.curation.decode import footage
 from kinema.curation.filters.aesthetic import LINEAR_HEAD, LAIONPredictor
 from kinema.curation.filters.safety import nsfw
 from kinema.curation.filters.text import Box, covered, legible, read_text, subtitle_top, text_area
-from kinema.curation.filters.watermark import watermarks
+from kinema.curation.filters.watermark import maps, watermarks
 from kinema.curation.marks import Mark
 from kinema.curation.operator import Item, Measurement, Operator, Vector
 from kinema.curation.recipe import OPERATORS
@@ -87,7 +87,7 @@ def test_the_shipped_detector_sees_a_plain_mark_and_where_it_is(item: Item):
     picture = np.ones((24, 60, 4), np.float32)
     picture[6:18:4, 8:-8, :3] = 0.1
     top, left = 8, width - 70
-    found = watermarks(Mark(picture, top, left).over(frames))
+    found = watermarks(maps(Mark(picture, top, left).over(frames)))
     assert found[0].score > 0.5
     assert (found[0].left + found[0].right) / 2 == pytest.approx((left + 30) / width, abs=0.05)
     assert (found[0].top + found[0].bottom) / 2 == pytest.approx((top + 12) / height, abs=0.05)

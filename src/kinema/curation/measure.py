@@ -102,6 +102,7 @@ class Movement(OnClip):
     """How much moves, by what, and how steadily."""
 
     name: ClassVar[str] = "motion"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("motion", "diagonals per 0.5 s", "between"), Metric("motion_strong", "diagonals per 0.5 s", "at most"),
         Metric("motion_own", "diagonals per 0.5 s", "at least"), Metric("jitter", "diagonals", "at most"),
@@ -127,8 +128,8 @@ class Watermark(OnClip):
     )  # fmt: skip
 
     def run(self, item: Item, values: Values) -> Rows:
-        frames = footage(item).small
-        found, plain = watermarks(frames), static_overlay(maps(frames))
+        seen = maps(footage(item).small)
+        found, plain = watermarks(seen), static_overlay(seen)
         best = found[0] if found else None
         area = (best.right - best.left) * (best.bottom - best.top) if best else 0.0
         overlay = sum((box.right - box.left) * (box.bottom - box.top) for box in plain)

@@ -48,8 +48,8 @@ def visible_mark(frames: Frames, pictures: Sequence[np.ndarray], rng: np.random.
 
 
 def trial(frames: Frames, mark: Mark | None, model: Any) -> Trial:
-    seen = frames if mark is None else mark.over(frames)
-    found, plain = watermarks(seen, model), static_overlay(maps(seen))
+    seen = maps(frames if mark is None else mark.over(frames))
+    found, plain = watermarks(seen, model), static_overlay(seen)
     if mark is None:
         return Trial(False, found[0].score if found else 0.0, 0.0, bool(plain))
     truth = box_of(mark)

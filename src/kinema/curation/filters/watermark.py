@@ -131,8 +131,8 @@ def boxes_of(cells: Float[np.ndarray, "5 a b"], height: int, width: int) -> list
     return kept
 
 
-def watermarks(frames: UInt8[np.ndarray, "T h w 3"], model: Any = None) -> list[Found]:
-    """Marks in a clip, the surest first. frames: 256 pixels on the shorter side; model: an ONNX session, by default the shipped one."""
+def watermarks(seen: Maps, model: Any = None) -> list[Found]:
+    """Marks in a clip, the surest first. model: an ONNX session, by default the shipped one."""
     model = model or detector()
-    (cells,) = model.run(None, {"maps": padded(maps(frames).stacked())})
-    return boxes_of(cells[0], *frames.shape[1:3])
+    (cells,) = model.run(None, {"maps": padded(seen.stacked())})
+    return boxes_of(cells[0], *seen.mean.shape)
