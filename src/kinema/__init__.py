@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinema.version import __version__
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from kinema.conditioning.frames import Given
     from kinema.dit.model import DiTConfig
     from kinema.parallel.mesh import MeshConfig
+    from kinema.pipelines.placement import Offload
     from kinema.pipelines.base import ModelConfig, Request, Result
     from kinema.pipelines.video import VideoPipeline
     from kinema.text.encoder import TextConfig
@@ -62,7 +64,9 @@ def load(
     weights: str | PathLike[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    offload: bool = False,
+    dit: str | PathLike[str] | None = None,
+    offload: "bool | Offload" = False,
+    tile: int | None = None,
     mesh: "MeshConfig | None" = None,
     loras: Sequence[str] = (),
 ) -> "VideoPipeline":
@@ -70,7 +74,9 @@ def load(
 
     model: name of a preset; None is mini, or what the folder of weights says.
     weights: folder with the model's files; None is where the preset keeps them.
-    device: auto, cpu, cuda, cuda:1 ...; dtype: auto, bf16, fp16, fp32; offload: keep on the device only what works.
+    device: auto, cpu, cuda, cuda:1 ...; dtype: auto, bf16, fp16, fp32; offload: keep on the device only what works:
+        "parts" (or True), "blocks", or "none". tile: pixels a side of the tiles that a large video is decoded in.
+    dit: the transformer's weights, where they are not in that folder.
     mesh: how the processes that torchrun started share the work; None lets all of them make one video together.
     loras: adapters to add, each a file or FILE:SCALE.
     Raises InputError for unknown names, WeightsError where files are missing.
@@ -83,8 +89,8 @@ def load(
     from kinema.presets import MODELS
 
     adapters = [LoraFile.parse(lora) for lora in loras]
-    config, files = choose_model(MODELS, model, weights)
-    placement = Placement.choose(device, dtype, offload)
+    config, files = choose_model(MODELS, model, weights, Path(dit) if dit else None)
+    placement = replace(Placement.choose(device, dtype, offload), tile_size=tile)
     world = open_world(mesh or MeshConfig(sequence=launched_ranks()), placement.device)
     return VideoPipeline(config, files, replace(placement, device=world.device), world, adapters)
 

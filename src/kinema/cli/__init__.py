@@ -19,6 +19,7 @@ from kinema.cli import (
     evaluate,
     generate,
     models,
+    plan,
     rewrite,
     scaling,
     serve,
@@ -30,6 +31,7 @@ from kinema.cli.console import guarded, said_once
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("turn a prompt into a short video with the built-in model", generate.demo_flags),
     "generate": ("turn prompts into videos, or saved latents into frames", generate.generate_flags),
+    "plan": ("what a video will take: memory by part, time, and what makes it fit", plan.flags),
     "avatar": ("let a picture speak: a face, a voice, and how it acts", avatar.flags),
     "info": ("what a model, a checkpoint or a generated file holds", models.info_flags),
     "convert": ("rewrite a checkpoint: published, diffusers or Kinema layout", models.convert_flags),

@@ -66,9 +66,19 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
 def model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", metavar="NAME", help="default: mini; `kinema info` lists them all")
     group.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
+    group.add_argument("--dit", type=Path, metavar="FILE", help="the transformer's weights, where they lie elsewhere")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
     group.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="auto: bf16 where the processor has it")
-    group.add_argument("--offload", action="store_true", help="keep on the device only what the stage at hand needs")
+    group.add_argument(
+        "--offload",
+        nargs="?",
+        const="parts",
+        default="none",
+        choices=("none", "parts", "blocks"),
+        help="keep on the device only the part at work (parts), or of the transformer only the block at work (blocks)",
+    )
+    group.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles that a large video is decoded in; default: the VAE's")
+    group.add_argument("--memory", metavar="SIZE", help="choose both so that the video fits, such as 12GB; `kinema plan` tells more")
     group.add_argument(
         "--mesh", metavar="AXES", help="how torchrun's processes share the work, such as sequence=2,data=2; default: all make one video"
     )
@@ -107,7 +117,8 @@ def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "VideoPipe
 
     mesh = MeshConfig.parse(args.mesh) if args.mesh else None
     loras = getattr(args, "lora", ())
-    return kinema.load(preset, weights=args.weights, device=args.device, dtype=dtype, offload=args.offload, mesh=mesh, loras=loras)
+    where = {"device": args.device, "dtype": dtype, "offload": args.offload, "tile": args.tile, "mesh": mesh, "loras": loras}
+    return kinema.load(preset, weights=args.weights, dit=getattr(args, "dit", None), **where)
 
 
 def make_rows(args: argparse.Namespace, pipeline: "VideoPipeline", rows: list[Row]) -> None:
@@ -116,10 +127,22 @@ def make_rows(args: argparse.Namespace, pipeline: "VideoPipeline", rows: list[Ro
             f"negative={args.negative!r} has no effect on {pipeline.config.name}: its guidance is distilled into it; leave it out"
         )
     requests = [request for row in rows for request in requests_of(args, pipeline, row)]
+    if args.memory:
+        fit_into(args.memory, pipeline, requests)
     if args.prompts:
         make_batch(pipeline, requests, args.out)
     else:
         make_videos(pipeline, requests, args.out)
+
+
+def fit_into(memory: str, pipeline: "VideoPipeline", requests: list["Request"]) -> None:
+    """Place the pipeline so that the largest of the requests fits."""
+    from kinema.pipelines.plan import place, read_memory, return_freed_memory
+
+    largest = max(requests, key=lambda request: request.shape.latent.tokens)
+    pipeline.placement = place(pipeline.config, largest, pipeline.placement, read_memory(memory))
+    return_freed_memory()
+    say(f"memory: offload={pipeline.placement.offload}, tile={pipeline.placement.tile_size or pipeline.config.vae.tile_size}")
 
 
 def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -> list["Request"]:
@@ -157,7 +180,7 @@ def make_batch(pipeline: "VideoPipeline", requests: list["Request"], out: Path) 
     waiting = [(stem, request) for stem, request in named if not is_done(out, stem)]
     say(f"{len(named) - len(waiting)} of {len(named)} are done, {len(waiting)} to make")
     own = mine(pipeline.world, waiting)
-    if pipeline.placement.offload and own:
+    if pipeline.placement.offload != "none" and own:
         pipeline.prepare([request for _, request in own])
     for number, (stem, request) in enumerate(own, 1):
         say(f"[{number}/{len(own)}] {request.prompt}")

@@ -43,6 +43,10 @@ def _stored_table(grid: Grid, still: int, axes: Grid, theta: float, device: torc
         return rope_table(grid, still, axes, theta, device)
 
 
+forget_tables = _stored_table.cache_clear
+"""For rehearsals, whose tables hold no numbers."""
+
+
 def rope_for(grid: Grid, still: int, axes: Grid, theta: float, device: torch.device) -> Turns:
     """`rope_table`, kept from one step to the next; a compiled model computes it in its graph instead."""
     if torch.compiler.is_compiling():

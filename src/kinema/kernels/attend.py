@@ -42,6 +42,22 @@ def attend(
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
+def attend_dry(
+    q: Float[Tensor, "B L N K"], k: Float[Tensor, "B S N K"], v: Float[Tensor, "B S N K"], key_mask: Bool[Tensor, "B S"] | None = None
+) -> Float[Tensor, "B L N K"]:
+    """Allocates what `attend` does, in a few steps: for a ledger, which would see a long sequence's blocks one by one for minutes."""
+    if not has_onednn(v) or _amx():
+        held = [q.to(v.dtype), k.to(v.dtype)]
+        return torch.empty(v.shape[:1] + q.shape[1:], dtype=v.dtype, device=v.device) if held else v
+    held = [_heads_first(x[0], 1.0) for x in (q, k)]
+    length, others = min(q.shape[1], max(64, BLOCK // k.shape[1])), k.shape[1]
+    held += [q.new_empty(length, others, dtype=torch.float32) for _ in range(2)]  # scores, and their softmax
+    if v.dtype != torch.float32:
+        held.append(q.new_empty(q.shape[2], length, others, dtype=v.dtype))
+    mixed = [v.new_empty(q.shape[1:]) for _ in range(len(q))]
+    return torch.stack([torch.cat([row]) if length < q.shape[1] else row for row in mixed])
+
+
 def _attend_written_out(
     q: Float[Tensor, "B L N K"], k: Float[Tensor, "B S N K"], v: Float[Tensor, "B S N K"], key_mask: Bool[Tensor, "B S"] | None
 ) -> Float[Tensor, "B L N K"]:

@@ -7,14 +7,16 @@ Zen core). So without gradients float32 goes to oneDNN; every other case is PyTo
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+PLAIN = (Tensor, FakeTensor)  # a dry run must take the way that the real one takes
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def has_onednn(x: Tensor) -> bool:
     """Can `onednn_product` take tensors like this one, here and now? It knows no gradients, tracing or autocast."""
-    plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    plain = type(x) in PLAIN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
     free = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
     return ONEDNN and plain and free
 

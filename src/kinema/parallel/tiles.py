@@ -8,11 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinema.parallel.mesh import World
-from kinema.shapes import SPACE_STRIDE, TIME_STRIDE
 from kinema.vae.model import CausalVAE
-from kinema.vae.tiling import tiled
-
-CHANNELS = 3
+from kinema.vae.tiling import pixels_of, tiled
 
 
 def decode_spread(vae: CausalVAE, latents: Float[Tensor, "B z t h w"], world: World) -> Float[Tensor, "B 3 T H W"] | None:
@@ -47,8 +44,3 @@ def decoded(vae: CausalVAE, tiles: list[Tensor], world: World) -> Iterator[Tenso
             pixels = torch.empty(pixels_of(tile), device=tile.device, dtype=tile.dtype)
             dist.recv(pixels, leader + maker, world.peers)
             yield pixels
-
-
-def pixels_of(tile: Float[Tensor, "B z t h w"]) -> tuple[int, ...]:
-    batch, _, t, h, w = tile.shape
-    return batch, CHANNELS, (t - 1) * TIME_STRIDE + 1, h * SPACE_STRIDE, w * SPACE_STRIDE

@@ -1,12 +1,16 @@
 """Where a pipeline runs and in which number format: decided once, when it is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 
 from kinema.errors import InputError
+from kinema.vae.model import VAEConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+Offload = Literal["none", "parts", "blocks"]
+"""What waits outside the device (of a CPU: outside memory): nothing, the parts that do not work, or the transformer's blocks too."""
 
 
 @dataclass(frozen=True)
@@ -15,23 +19,32 @@ class Placement:
 
     device: torch.device
     dtype: torch.dtype  # of the DiT, and of the others where they have none of their own
-    offload: bool = False  # a part is on the device only while it works
+    offload: Offload = "none"
     own_vae_dtype: torch.dtype | None = None
     own_text_dtype: torch.dtype | None = None
     tile: bool = True  # a VAE that cannot stream decodes large videos in tiles
+    tile_size: int | None = None  # pixels a side of a tile; None: the VAE's own
 
     @classmethod
     def choose(
-        cls, device: str = "auto", dtype: str = "auto", offload: bool = False, vae_dtype: str | None = None, text_dtype: str | None = None
+        cls,
+        device: str = "auto",
+        dtype: str = "auto",
+        offload: bool | Offload = "none",
+        vae_dtype: str | None = None,
+        text_dtype: str | None = None,
     ) -> "Placement":
         """auto: the first CUDA device where there is one, and bfloat16 where the processor multiplies it natively.
 
-        vae_dtype, text_dtype: None is as dtype.
-        Raises InputError where the device is unknown or absent, or a dtype unknown.
+        offload: True is "parts". vae_dtype, text_dtype: None is as dtype.
+        Raises InputError where the device is unknown or absent, or a dtype or a way to offload unknown.
         """
+        way: Offload = offload if isinstance(offload, str) else "parts" if offload else "none"
+        if way not in get_args(Offload):
+            raise InputError(f"offload={offload!r} is not known: use {', '.join(get_args(Offload))}")
         place = choose_device(device)
         first, vae, text = (choose_dtype(name or dtype, place) for name in (dtype, vae_dtype, text_dtype))
-        return cls(place, first, offload, vae, text)
+        return cls(place, first, way, vae, text)
 
     @property
     def vae_dtype(self) -> torch.dtype:
@@ -40,6 +53,10 @@ class Placement:
     @property
     def text_dtype(self) -> torch.dtype:
         return self.own_text_dtype or self.dtype
+
+    def tiles_of(self, config: VAEConfig) -> VAEConfig:
+        """The VAE with the tiles that are asked for here."""
+        return config if self.tile_size is None else replace(config, tile_size=self.tile_size)
 
     def names(self) -> dict[str, str]:
         """For the recipe."""
@@ -75,3 +92,10 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def planned(device: str, dtype: str, offload: Offload, tile_size: int | None) -> Placement:
+    """A placement to plan for: its device need not be here. Without one, auto is bfloat16 on CUDA."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return Placement(torch.device("cuda"), DTYPES["bf16" if dtype == "auto" else dtype], offload, tile_size=tile_size)
+    return replace(Placement.choose(device, dtype, offload), tile_size=tile_size)

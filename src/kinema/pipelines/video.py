@@ -45,7 +45,7 @@ from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_e
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 from kinema.vae.model import CausalVAE, channels_last
 from kinema.vae.streaming import decode_stream
-from kinema.vae.tiling import decode_tiled
+from kinema.vae.tiling import decode_parts
 from kinema.weights import load_dit, load_vae
 
 LOG = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class VideoPipeline:
     @cached_property
     def vae(self) -> CausalVAE:
         with self.clock("load vae"):
-            vae = load_vae(self.files.vae, self.config.vae).to(self.home, self.placement.vae_dtype)
+            vae = load_vae(self.files.vae, self.placement.tiles_of(self.config.vae)).to(self.home, self.placement.vae_dtype)
             channels_last(vae)
             return vae
 
@@ -157,7 +157,7 @@ class VideoPipeline:
     @property
     def home(self) -> torch.device:
         """Where a part lies while it does not work."""
-        return torch.device("cpu") if self.placement.offload else self.placement.device
+        return self.placement.device if self.placement.offload == "none" else torch.device("cpu")
 
     @contextmanager
     def at_work(self, part: nn.Module) -> Iterator[None]:
@@ -215,7 +215,7 @@ class VideoPipeline:
         """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
         known, wanted = self.states, dict.fromkeys(key for request in requests for key in self.texts_of(request))
         self.states = {key: known.get(key) or self.read(*key) for key in wanted}
-        if self.placement.offload:
+        if self.placement.offload != "none":
             self.encoder = None
 
     def texts_of(self, request: Request) -> list[tuple[str, TextConfig]]:
@@ -316,4 +316,4 @@ class VideoPipeline:
         elif self.config.vae.streams:
             yield from decode_stream(self.vae, [latents])
         else:
-            yield decode_tiled(self.vae, latents) if self.placement.tile else self.vae.decode(latents)
+            yield from decode_parts(self.vae, latents) if self.placement.tile else [self.vae.decode(latents)]

@@ -100,7 +100,7 @@ def convolve(frames: Tensor, weight: Tensor, bias: Tensor | None, stride: Stride
 
 def needs_sending_to_onednn(frames: Tensor) -> bool:
     """Not 16-bit frames, which PyTorch sends there anyway, nor where gradients or a compiler come in."""
-    plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    plain = type(frames) is Tensor and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     return plain and frames.device.type == "cpu" and frames.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 

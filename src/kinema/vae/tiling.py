@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kinema.shapes import SPACE_STRIDE, TIME_STRIDE
+from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, LatentShape
 from kinema.vae.model import CausalVAE, Posterior, VAEConfig, check_pixels
 
 OVERLAP = 0.25  # of a tile, shared with the next
+CHANNELS = 3
 TIME, HEIGHT, WIDTH = 2, 3, 4  # axes of [B C T H W]
 
 Coder = Callable[[Tensor], Tensor]  # [B C T H W] to another grid
@@ -52,28 +53,69 @@ def encode_tiled(vae: CausalVAE, pixels: Float[Tensor, "B 3 T H W"]) -> Posterio
 
 
 def decode_tiled(vae: CausalVAE, latents: Float[Tensor, "B z t h w"]) -> Float[Tensor, "B 3 T H W"]:
-    """Pixels of latents of any size in the memory of one tile; small latents go through whole."""
+    """Pixels of latents of any size; the model works in the memory of one tile, and small latents go through whole."""
     return tiled(vae.config, vae.decode, latents)
+
+
+def decode_parts(vae: CausalVAE, latents: Float[Tensor, "B z t h w"]) -> Iterator[Float[Tensor, "B 3 _ H W"]]:
+    """`decode_tiled` as successive frames: a long video is never whole."""
+    return parts_over_time(vae.decode, latents, *decode_tiles(vae.config))
+
+
+def largest_tile(config: VAEConfig, latent: LatentShape) -> LatentShape:
+    """The largest piece of latents that `decode_tiled` hands to the model at once."""
+    size, frames = config.tile_size // SPACE_STRIDE, config.tile_frames // TIME_STRIDE
+    t = latent.t if latent.t <= frames else frames + 1
+    fits = max(latent.h, latent.w) <= size
+    return LatentShape(t, latent.h if fits else min(latent.h, size), latent.w if fits else min(latent.w, size))
+
+
+def count_tiles(config: VAEConfig, latent: LatentShape) -> float:
+    """How many times `largest_tile` all tiles of a decode are."""
+    whole = largest_tile(config, latent)
+    cells = 0
+
+    def note(tile: Tensor) -> Tensor:
+        nonlocal cells
+        cells += tile[0, 0].numel()
+        return tile.new_empty(pixels_of(tile))
+
+    tiled(config, note, torch.empty(1, 1, latent.t, latent.h, latent.w, device="meta"))
+    return cells / (whole.t * whole.h * whole.w)
+
+
+def pixels_of(latents: Float[Tensor, "B z t h w"]) -> tuple[int, ...]:
+    """The shape of what they decode to."""
+    batch, _, t, h, w = latents.shape
+    return batch, CHANNELS, (t - 1) * TIME_STRIDE + 1, h * SPACE_STRIDE, w * SPACE_STRIDE
 
 
 def tiled(config: VAEConfig, decode: Coder, latents: Float[Tensor, "B z t h w"]) -> Float[Tensor, "B 3 T H W"]:
     """`decode_tiled` with any way to decode a tile; it is called with one tile after another, always in the same order."""
+    return over_time(decode, latents, *decode_tiles(config))
+
+
+def decode_tiles(config: VAEConfig) -> tuple[Tiles, Tiles]:
+    """Along time and along both sides."""
     size, frames = config.tile_size, config.tile_frames
-    space, time = Tiles(size // SPACE_STRIDE, size), Tiles(frames // TIME_STRIDE, frames)
-    return over_time(decode, latents, time, space)
+    return Tiles(frames // TIME_STRIDE, frames), Tiles(size // SPACE_STRIDE, size)
 
 
 def over_time(code: Coder, clip: Tensor, time: Tiles, space: Tiles) -> Tensor:
+    return torch.cat(list(parts_over_time(code, clip, time, space)), TIME)
+
+
+def parts_over_time(code: Coder, clip: Tensor, time: Tiles, space: Tiles) -> Iterator[Tensor]:
+    """What each temporal tile contributes, as soon as it does."""
     if clip.shape[TIME] <= time.read:
-        return over_space(code, clip, space)
-    parts: list[Tensor] = []
+        yield over_space(code, clip, space)
+        return
     before = None
     for start in range(0, clip.shape[TIME] - 1, time.step):
         tile = over_space(code, clip[:, :, start : start + time.read + 1], space)
         tile = tile if before is None else blend(before, tile[:, :, 1:], TIME, time.blend)
-        parts.append(tile[:, :, : time.kept + (before is None)])
+        yield tile[:, :, : time.kept + (before is None)]
         before = tile
-    return torch.cat(parts, TIME)
 
 
 def over_space(code: Coder, clip: Tensor, space: Tiles) -> Tensor:
