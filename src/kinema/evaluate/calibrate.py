@@ -33,6 +33,7 @@ Known = dict[str, Subject]
 Rng = np.random.Generator
 Texts = tuple[str, str]
 TRIES = 24
+PAIRS = "pairs.jsonl"
 FIRST_SEED = 1 << 41  # far from what models and judges have trained on
 PACES = {"slowly": "quickly", "quickly": "slowly"}
 
@@ -157,15 +158,22 @@ def asked_again(clip: Clip, text: str, metric: str) -> float | None:
     return METRICS[metric].measure(clip)
 
 
-def calibrate(clips: int, pack: SpritePack) -> dict[str, Agreement]:
-    """Over `clips` held-out clips of 33 frames at 128 pixels whose subjects are all animated."""
-    known, judges, seed = {subject.id: subject for subject in pack.subjects}, Judges(), FIRST_SEED
+def calibrate(clips: int, pack: SpritePack, out: Path) -> dict[str, Agreement]:
+    """Over `clips` held-out clips of 33 frames at 128 pixels whose subjects are all animated; goes on from `out`/pairs.jsonl."""
+    known, judges = {subject.id: subject for subject in pack.subjects}, Judges()
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / PAIRS).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        lines = [json.loads(line) for line in file]
+        for number in track(range(len(lines), clips), "held-out clips"):
+            spec = sample_spec(FIRST_SEED + number, pack.animated, split="heldout")
+            lines.append(scores(spec, pack, known, judges))
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
     found: dict[str, list[tuple[float, float]]] = {}
-    for _ in track(range(clips), "held-out clips"):
-        spec = sample_spec(seed, pack.animated, split="heldout")
-        seed += 1
-        for metric, pair in scores(spec, pack, known, judges).items():
-            found.setdefault(metric, []).append(pair)
+    for line in lines[:clips]:
+        for metric, (right, wrong) in line.items():
+            found.setdefault(metric, []).append((right, wrong))
     return {metric: agreement(pairs) for metric, pairs in found.items() if len(pairs) > 1}
 
 
@@ -175,8 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--pack", type=Path, help="sprite pack; default: where `kinema world build` puts it")
     chosen = parser.parse_args(arguments)
-    found = calibrate(chosen.clips, SpritePack.open(chosen.pack))
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    found = calibrate(chosen.clips, SpritePack.open(chosen.pack), chosen.out)
     rows = {metric: asdict(row) for metric, row in found.items()}
     (chosen.out / "calibration.json").write_text(json.dumps({"clips": chosen.clips, "metrics": rows}, indent=1) + "\n", encoding="utf-8")
     for metric, row in found.items():

@@ -182,9 +182,9 @@ def measure_all(jobs: Sequence[Job], store: Store, workers: int) -> Iterator[tup
     merged = (
         (key, store.read(key), found) for key, found in in_processes({k: store.read(k).missing(v[0]) for k, v in waiting.items()}, workers)
     )
-    for key, known, found in merged:
-        whole = joined(known, found)
-        if found.error != DIED:
+    for key, before, new in merged:
+        whole = joined(before, new)
+        if new.error != DIED:
             store.write(key, whole)
         yield from ((job, whole) for job in waiting[key])
 
@@ -195,7 +195,7 @@ def joined(known: Measured, new: Measured) -> Measured:
 
 
 def in_processes(jobs: dict[str, Job], workers: int) -> Iterator[tuple[str, Measured]]:
-    """In `workers` processes. Where one dies, what was left is done one by one, each in a process of its own, so that the culprit is found."""
+    """In `workers` processes. Where one dies, what was left is done one by one, each in its own process: so the culprit is found."""
     left = dict(jobs)
     try:
         for key, found in pooled(jobs, workers):

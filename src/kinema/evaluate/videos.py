@@ -47,7 +47,8 @@ def prompt_of(file: Path, known: dict[str, int]) -> str:
         if name in known:
             return name
     try:
-        return str((read_metadata(file) or {}).get("prompt", ""))
+        recipe = read_metadata(file) or {}
+        return str((recipe.get("request") or recipe).get("prompt", ""))
     except InputError:
         return ""  # not a video that opens: whoever watches it says so
 

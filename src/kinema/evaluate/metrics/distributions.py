@@ -10,16 +10,17 @@ from jaxtyping import Float
 from kinema.errors import InputError
 
 FEWEST = 8  # vectors of a set; fewer say nothing
+FEWEST_FRECHET = 64  # below, the covariances say nothing and the line through 1/N less
 FEWEST_FVD = 256  # videos below which nothing is called FVD
 DRAWS, SHARES = 5, (0.4, 0.55, 0.7, 0.85, 1.0)  # subsets of each size, for the extrapolation
 NEIGHBOURS = 3  # of precision and recall
 Vectors = Float[np.ndarray, "n d"]
 
 
-def checked(ours: Vectors, theirs: Vectors) -> tuple[Vectors, Vectors]:
+def checked(ours: Vectors, theirs: Vectors, fewest: int = FEWEST) -> tuple[Vectors, Vectors]:
     """In float64. Raises InputError for too few."""
-    if min(len(ours), len(theirs)) < FEWEST:
-        raise InputError(f"{len(ours)} and {len(theirs)} feature vectors: a distance between sets needs {FEWEST} of each")
+    if min(len(ours), len(theirs)) < fewest:
+        raise InputError(f"{len(ours)} and {len(theirs)} videos: this distance between sets needs {fewest} of each")
     return ours.astype(np.float64), theirs.astype(np.float64)
 
 
@@ -36,7 +37,7 @@ def frechet(ours: Vectors, theirs: Vectors) -> float:
 
 def frechet_unbiased(ours: Vectors, theirs: Vectors, seed: int = 0) -> float:
     """The Fréchet distance at infinitely many samples: a line through it over 1/N, N from 40 % of the samples to all. May be below 0."""
-    ours, theirs = checked(ours, theirs)
+    ours, theirs = checked(ours, theirs, FEWEST_FRECHET)
     rng, points = np.random.default_rng(seed), []
     for share in SHARES:
         for _ in range(DRAWS if share < 1 else 1):
