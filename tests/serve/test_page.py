@@ -110,7 +110,7 @@ def test_a_file_of_another_kind_changes_nothing(browser, server, tmp_path):
     other = tmp_path / "other.mp4"
     other.write_text("#EXTM3U\nfile:///etc/passwd\n")
     with opened(browser, server) as page:
-        page.locator("#settings-file input[type=file], input[type=file]").first.set_input_files(other)
+        page.locator("input[data-testid$=upload-button]").first.set_input_files(other)
         page.get_by_text("carries no Kinema settings").wait_for()
         assert settings_on(page)[1] == "-1"
 
@@ -137,3 +137,54 @@ def test_the_keyboard_alone_makes_a_video(browser, server, video):
                 break
         page.keyboard.press("Enter")
         page.locator("#stage video").wait_for()
+
+
+def picture_file(tmp_path):
+    from PIL import Image
+
+    file = tmp_path / "wall.png"
+    Image.new("RGB", (64, 64), (200, 40, 40)).save(file)
+    return file
+
+
+def make_small(page, prefix="#image-"):
+    """The quickest settings of the tab that is open."""
+    page.locator("input[aria-label='Size']:visible").fill("64x64")
+    page.locator("input[aria-label='Frames']:visible").fill("9")
+    steps = page.get_by_label("number input for Steps").locator("visible=true")
+    steps.fill("2")
+    steps.press("Tab")
+    page.locator(f"{prefix}generate").click()
+
+
+def test_a_picture_is_animated_and_its_video_is_continued_and_a_frame_of_it_animated(browser, server, tmp_path):
+    with opened(browser, server) as page:
+        page.get_by_role("tab", name="Image to video").click()
+        page.locator("#image-input-reference input[type=file]").set_input_files(picture_file(tmp_path))
+        page.locator("#image-input-reference img").wait_for()
+        make_small(page)
+        page.locator("#image-stage video").wait_for()
+        page.get_by_role("button", name="Continue this video").locator("visible=true").click()
+        page.locator("#image-continue-from video").wait_for()
+        assert not page.locator("#image-input-reference img").is_visible()
+        page.get_by_role("button", name="Use these settings").locator("visible=true").click()
+        page.locator("#image-input-reference img").wait_for()
+        page.locator("#image-continue-from video").wait_for(state="hidden")
+        page.locator("#image-input-reference").get_by_label("Clear").or_(
+            page.locator("#image-input-reference button[title=Clear]")
+        ).first.click()
+        page.locator("#image-input-reference img").wait_for(state="hidden")
+        page.get_by_role("button", name="Animate this frame").locator("visible=true").click()
+        page.locator("#image-input-reference img").wait_for()
+
+
+def test_a_prompt_is_rewritten_edited_and_taken_back(browser, server):
+    with opened(browser, server) as page:
+        prompt = page.get_by_label("Prompt", exact=True).locator("visible=true")
+        prompt.fill("고양이")
+        page.locator("#rewrite-master").click()
+        page.wait_for_function("() => document.querySelector('textarea').value.includes('cat')")
+        assert page.locator("#typed textarea, #typed input").first.input_value() == "고양이"
+        page.locator("#undo").click()
+        page.wait_for_function("() => document.querySelector('textarea').value === '고양이'")
+        page.locator("#typed").wait_for(state="hidden")

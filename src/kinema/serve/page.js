@@ -2,7 +2,7 @@
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   if (event.target.closest && event.target.closest(".k-given")) return;
-  const input = document.querySelector("#settings-file input[type=file], #image-settings-file input[type=file]");
+  const input = document.querySelector("input[type=file][data-testid$=upload-button]");
   if (!input || !event.dataTransfer.files.length) return;
   event.preventDefault();
   input.files = event.dataTransfer.files;
