@@ -40,6 +40,7 @@ from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
 from kinema.pipelines.store import ModelFiles
+from kinema.pipelines.streamed import load_streamed
 from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, PixelShape
 from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_encoder
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
@@ -135,6 +136,8 @@ class VideoPipeline:
     @cached_property
     def dit(self) -> DiT:
         with self.clock("load dit"):
+            if self.streamed:
+                return load_streamed(self.files.dit, self.files.load_key, self.config.dit, self.placement, self.world)
             dit = load_dit(self.files.dit, self.config.dit, self.files.load_key)
             if self.loras:
                 merge_files(dit.to(self.placement.dtype), self.loras, self.config.name)
@@ -150,6 +153,13 @@ class VideoPipeline:
             return vae
 
     @property
+    def streamed(self) -> bool:
+        """Whether the transformer's blocks come from disk as they work. Raises InputError where adapters were to be merged into them."""
+        if self.placement.offload == "blocks" and self.loras:
+            raise InputError("lora: adapters are merged into weights that stay; with offload=blocks, convert a merged file and give that")
+        return self.placement.offload == "blocks"
+
+    @property
     def spread(self) -> bool:
         """Whether several ranks make one video."""
         return self.world.config.peers > 1
@@ -162,7 +172,7 @@ class VideoPipeline:
     @contextmanager
     def at_work(self, part: nn.Module) -> Iterator[None]:
         """On the device while the block runs; what is spread over ranks stays there."""
-        if self.spread and part is self.dit:
+        if (self.spread or self.streamed) and part is self.dit:
             with torch.no_grad():  # gathered weights cannot be inference tensors
                 yield
             return
