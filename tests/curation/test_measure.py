@@ -56,10 +56,11 @@ def test_text_is_read_where_it_stands():
 
 
 def test_short_readings_must_be_certain():
-    assert legible("keys", 0.7)
-    assert legible("OK", 0.95)
-    assert not legible("AF", 0.8)
-    assert not legible("!?.,", 1.0)
+    assert legible("keys", 0.7, 0.9)
+    assert legible("OK", 0.95, 0.1)
+    assert not legible("AF", 0.8, 0.1)
+    assert not legible("HA", 0.95, 0.5)  # as large as a house: a shape
+    assert not legible("!?.,", 1.0, 0.1)
 
 
 def test_a_subtitle_is_low_and_stays():

@@ -16,6 +16,7 @@ from kinema.errors import MissingExtraError
 LONGEST = 640  # pixels: a longer frame is shrunk to this for the detector
 SURE, CERTAIN = 0.6, 0.9  # of the recogniser, for words and for what is shorter
 WORD, LEGIBLE = 4, 2  # letters or digits
+TALLEST = 0.3  # of the frame's height: two letters larger than this are shapes, such as the planks of a barn
 SAME_BOX = 0.7  # intersection over union in height and place; a subtitle's width changes with its words
 LOWER = 0.75  # of the height: below it text counts as a subtitle
 STABLE_SHARE = 0.75  # of the frames read
@@ -46,9 +47,10 @@ def reader() -> Any:
     return RapidOCR(params={"Global.log_level": "critical", "Global.use_cls": False} | threads | limits)
 
 
-def legible(text: str, score: float) -> bool:
+def legible(text: str, score: float, height: float) -> bool:
+    """height: of the box, as a share of the frame's."""
     letters = sum(letter.isalnum() for letter in text)
-    return (letters >= WORD and score >= SURE) or (letters >= LEGIBLE and score >= CERTAIN)
+    return (letters >= WORD and score >= SURE) or (letters >= LEGIBLE and score >= CERTAIN and height <= TALLEST)
 
 
 def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
@@ -58,8 +60,10 @@ def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
         return []
     height, width = frame.shape[:2]
     size = np.array([width, height])
-    kept = [box / size for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True) if legible(text, score)]
-    return [Box(*np.clip(box.min(axis=0), 0, 1).tolist(), *np.clip(box.max(axis=0), 0, 1).tolist()) for box in kept]
+    corners = np.clip(np.asarray(found.boxes) / size, 0, 1)
+    boxes = [Box(*each.min(axis=0).tolist(), *each.max(axis=0).tolist()) for each in corners]
+    read = zip(boxes, found.txts, found.scores, strict=True)
+    return [box for box, text, score in read if legible(text, score, box.bottom - box.top)]
 
 
 def covered(boxes: Sequence[Box]) -> float:
