@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kinema.dit.model import DiTConfig
 from kinema.pipelines.base import Defaults, ModelConfig
-from kinema.text.encoder import MINI, PUBLISHED
+from kinema.text.encoder import MINI, PUBLISHED, PUBLISHED_I2V
 from kinema.vae.model import VAEConfig, mini_vae
 
 NEGATIVE = (
@@ -45,14 +45,16 @@ def t2v_13b_distilled() -> ModelConfig:
 def i2v_13b() -> ModelConfig:
     """Image to video by token replacement, the released default."""
     dit = replace(PUBLISHED_DIT, guidance=True, image_condition="token_replace")
-    return replace(t2v_13b(), name="i2v_13b", dit=dit, defaults=I2V_DEFAULTS, conditions=("first_frame", "image_states"))
+    conditions = ("first_frame", "image_states")
+    return replace(t2v_13b(), name="i2v_13b", dit=dit, text=PUBLISHED_I2V, defaults=I2V_DEFAULTS, conditions=conditions)
 
 
 def i2v_13b_concat() -> ModelConfig:
     """Image to video by 33 input channels (noise, image, mask), the older weights."""
     dit = replace(PUBLISHED_DIT, in_channels=33, image_condition="latent_concat")
     conditions = ("first_frame_channels", "image_states")
-    return replace(t2v_13b(), name="i2v_13b_concat", dit=dit, defaults=replace(I2V_DEFAULTS, shift=7.0), conditions=conditions)
+    text, defaults = replace(PUBLISHED_I2V, image_step=2), replace(I2V_DEFAULTS, shift=7.0, frames=125)
+    return replace(t2v_13b(), name="i2v_13b_concat", dit=dit, text=text, defaults=defaults, conditions=conditions)
 
 
 def s2() -> ModelConfig:

@@ -22,10 +22,10 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 TREE = """{folder}/
-├── hunyuan-video-t2v-720p/
+├── {model}/
 │   ├── transformers/mp_rank_00_model_states.pt
 │   └── vae/pytorch_model.pt
-├── text_encoder/      the language model of llava-llama-3-8b-v1_1: config.json, tokenizer.json, *.safetensors
+├── {text:<18}{what} llava-llama-3-8b-v1_1: config.json, tokenizer.json, *.safetensors
 └── text_encoder_2/    clip-vit-large-patch14: config.json, tokenizer.json, model.safetensors"""
 
 
@@ -39,8 +39,9 @@ class ModelFiles:
     load_key: str | None = None  # which weights of a published .pt: module or ema
 
 
+T2V, I2V = "hunyuan-video-t2v-720p", "hunyuan-video-i2v-720p"
 OURS = ("dit.safetensors", "vae.safetensors")
-PUBLISHED = ("hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt", "hunyuan-video-t2v-720p/vae/pytorch_model.pt")
+PUBLISHED = ("{model}/transformers/mp_rank_00_model_states.pt", "{model}/vae/pytorch_model.pt")
 DIFFUSERS = ("transformer", "vae")
 
 
@@ -58,14 +59,25 @@ def find_files(config: ModelConfig, folder: Path, own_dit: Path | None = None) -
 
     Raises WeightsError that names what is missing and where to put it.
     """
-    layouts = [(folder / dit, folder / vae) for dit, vae in (OURS, PUBLISHED, DIFFUSERS)]
+    layouts = [tuple(folder / part.format(model=published_name(config)) for part in pair) for pair in (OURS, PUBLISHED, DIFFUSERS)]
     dit, vae = next((pair for pair in layouts if pair[1].exists()), layouts[0 if config.text.kind == "smollm2" else 1])
     dit = own_dit or dit
-    text = [folder / "text_encoder", folder / "text_encoder_2"] if config.text.kind == "hunyuan" else []
+    text = [text_folder(config, folder), folder / "text_encoder_2"] if config.text.kind == "hunyuan" else []
     missing = [str(path) for path in (dit, vae, *text) if not path.exists()]
     if missing:
         raise WeightsError(f"the weights of {config.name} are not there: {', '.join(missing)} missing{advice(config, folder)}")
     return ModelFiles(dit, vae, folder if text else None)
+
+
+def published_name(config: ModelConfig) -> str:
+    """The folder of the published tree that holds this model."""
+    return I2V if config.needs_picture else T2V
+
+
+def text_folder(config: ModelConfig, folder: Path) -> Path:
+    """Where the language model lies: a whole LLaVA for models that see, as published or as diffusers names it."""
+    whole, plain = folder / "text_encoder_i2v", folder / "text_encoder"
+    return whole if config.text.image_step and (whole.exists() or not plain.exists()) else plain
 
 
 def choose_model(
@@ -98,5 +110,8 @@ def advice(config: ModelConfig, folder: Path) -> str:
     """What to do about missing files."""
     if config.text.kind != "hunyuan":
         return "; give the folder of a whole model"
-    tree = TREE.format(folder=folder)
+    text = f"{text_folder(config, folder).name}/"
+    tree = TREE.format(
+        folder=folder, model=published_name(config), text=text, what="the whole of" if config.text.image_step else "the language model of"
+    )
     return f". Put the published files so:\n{tree}\nMeanwhile the built-in model needs no download: kinema demo, or --model mini"

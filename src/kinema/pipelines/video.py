@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -31,6 +31,7 @@ from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
 from kinema.media.frames import to_uint8
+from kinema.media.image import read_image
 from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
@@ -42,7 +43,7 @@ from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
 from kinema.pipelines.store import ModelFiles
 from kinema.pipelines.streamed import load_streamed
 from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, PixelShape
-from kinema.text.encoder import TextConfig, TextEncoder, TextStates, load_text_encoder
+from kinema.text.encoder import LlavaEncoder, TextConfig, TextEncoder, TextStates, load_seeing_encoder, load_text_encoder
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
 from kinema.vae.model import CausalVAE, channels_last
 from kinema.vae.streaming import decode_stream
@@ -67,6 +68,14 @@ def draw_noise(request: Request, channels: int) -> Float[Tensor, "1 C t h w"]:
 def no_frames(latents: Float[Tensor, "C t h w"]) -> UInt8[Tensor, "0 H W 3"]:
     height, width = (SPACE_STRIDE * size for size in latents.shape[2:])
     return torch.empty(0, height, width, 3, dtype=torch.uint8)
+
+
+class Reading(NamedTuple):
+    """A text that the model reads, how, and the picture that it sees beside it."""
+
+    text: str
+    config: TextConfig
+    picture: Given | None = None
 
 
 class Clock:
@@ -127,8 +136,8 @@ class VideoPipeline:
         self.world = world or World(MeshConfig(), 0, 1, placement.device)
         if self.world.config.shard > 1:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
-        self.encoder: TextEncoder | None = None
-        self.states: dict[tuple[str, TextConfig], TextStates] = {}
+        self.encoder: TextEncoder | LlavaEncoder | None = None
+        self.states: dict[Reading, TextStates] = {}
         self.seen: tuple[tuple[Given, ...], PixelShape, Known] | None = None  # what was encoded last
         self.hashes = Hashes(files)
         self.clock = Clock()
@@ -224,31 +233,45 @@ class VideoPipeline:
     def prepare(self, requests: Sequence[Request]) -> None:
         """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
         known, wanted = self.states, dict.fromkeys(key for request in requests for key in self.texts_of(request))
-        self.states = {key: known.get(key) or self.read(*key) for key in wanted}
+        self.states = {key: known.get(key) or self.read(key) for key in wanted}
         if self.placement.offload != "none":
             self.encoder = None
 
-    def texts_of(self, request: Request) -> list[tuple[str, TextConfig]]:
-        """What the model reads, and how: with classifier-free guidance two texts; published models ask otherwise about a picture."""
+    def texts_of(self, request: Request) -> list[Reading]:
+        """What the model reads, and how: with classifier-free guidance two texts; published models ask otherwise about a picture.
+
+        Of those that see, the negative prompt sees black.
+        """
         picture = request.frames == 1 and self.config.text.template == PUBLISHED_VIDEO
         config = replace(self.config.text, template=PUBLISHED_IMAGE) if picture else self.config.text
-        texts = [request.prompt, request.negative] if request.guidance > 1 else [request.prompt]
-        return [(text, config) for text in texts]
+        shown = request.given[0] if config.image_step and request.given else None
+        asked = Reading(request.prompt, config, shown)
+        return [asked, Reading(request.negative, config)] if request.guidance > 1 else [asked]
 
-    def read(self, text: str, config: TextConfig) -> TextStates:
+    def read(self, reading: Reading) -> TextStates:
         """What the leader reads, on all its peers."""
-        return self.world.share(lambda: self.read_here(text, config))
+        return self.world.share(lambda: self.read_here(reading))
 
-    def read_here(self, text: str, config: TextConfig) -> TextStates:
+    def read_here(self, reading: Reading) -> TextStates:
+        text, config, shown = reading
         if self.encoder is None or self.encoder.config != config:
-            with self.clock("load text"):
-                self.encoder = load_text_encoder(config, self.files.text, self.placement.device, self.placement.text_dtype)
+            self.encoder = self.load_encoder(config)
         with self.clock("text"):
-            states = self.encoder.encode([text]).trim()
+            if isinstance(self.encoder, LlavaEncoder):
+                states = self.encoder.encode_seeing(text, read_image(shown.path) if shown else None)
+            else:
+                states = self.encoder.encode([text]).trim()
             states = states.to("cpu", states.states.dtype) if self.spread else states  # peers have other devices
         if states.mask.shape[1] == config.text_len:
             LOG.warning("only the first %d tokens of the prompt %r... are read", config.text_len, text[:40])
         return states
+
+    def load_encoder(self, config: TextConfig) -> TextEncoder | LlavaEncoder:
+        place = self.placement
+        with self.clock("load text"):
+            if config.image_step and self.files.text:
+                return load_seeing_encoder(config, self.files.text, place.device, place.text_dtype)
+            return load_text_encoder(config, self.files.text, place.device, place.text_dtype)
 
     def sample(self, request: Request, on_step: OnStep = ignore_step, on_clean: OnClean = ignore_clean) -> Float[Tensor, "C t h w"]:
         """Denoise: float32 latents on the CPU, scaled as the DiT sees them.
@@ -256,6 +279,7 @@ class VideoPipeline:
         on_clean: called with (steps done, the clean latents [1 C t h w] as predicted then), for previews.
         """
         check_given(self.config, request)
+        request = self.sampled(request)
         if self.world.leads:
             self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
@@ -275,6 +299,15 @@ class VideoPipeline:
             sigmas = schedule(request.steps, request.shift)
             latents = SAMPLERS[request.sampler](velocity, start, sigmas, tell)
         return latents[0].float().cpu()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that are made and not shown: with 33 channels the first four, as published."""
+        return TIME_STRIDE if self.config.dit.image_condition == "latent_concat" else 0
+
+    def sampled(self, request: Request) -> Request:
+        """With the frames that will be dropped."""
+        return replace(request, frames=request.frames + self.dropped)
 
     def known(self, request: Request) -> Known | None:
         """What is given, encoded, on the device."""
@@ -313,7 +346,7 @@ class VideoPipeline:
             for part in self.decoded(scaled):
                 parts.append(to_uint8(part[0]).cpu())
                 on_step("decode", (sum(map(len, parts)) - 1) // TIME_STRIDE + 1, latents.shape[1])
-        return torch.cat(parts)
+        return torch.cat(parts)[self.dropped :]
 
     @property
     def tiles_spread(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -18,7 +18,8 @@ from kinema.errors import InputError, WeightsError
 from kinema.text import smollm2
 from kinema.text.channels import SHIPPED, Channels
 from kinema.text.llama import Llama, load_llama
-from kinema.text.llm import MINI_VIDEO, PUBLISHED_VIDEO, PromptTokenizer, prompt_states
+from kinema.text.llava import Eye, sight_and_prompt
+from kinema.text.llm import MINI_VIDEO, PUBLISHED_VIDEO, PUBLISHED_VIDEO_I2V, PromptTokenizer, prompt_states
 from kinema.text.pooled import CLIPPooled, masked_mean
 
 
@@ -32,6 +33,7 @@ class TextConfig:
     text_len: int  # L, at most; longer prompts are cut
     template: str  # with {} where the prompt goes
     skip_layers: int = 2  # how many of the language model's last layers are left out
+    image_step: int = 0  # every n-th state of the picture that it reads comes before the prompt's; 0: it sees none
 
     def __post_init__(self):
         if self.template.count("{}") != 1:
@@ -42,6 +44,7 @@ class TextConfig:
 
 MINI = TextConfig(kind="smollm2", width=576, pooled_width=576, text_len=128, template=MINI_VIDEO)
 PUBLISHED = TextConfig(kind="hunyuan", width=4096, pooled_width=768, text_len=256, template=PUBLISHED_VIDEO)
+PUBLISHED_I2V = replace(PUBLISHED, template=PUBLISHED_VIDEO_I2V, image_step=4)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,19 @@ class HunyuanEncoder:
         return TextStates(states, mask, self.clip.encode(prompts))
 
 
+class LlavaEncoder:
+    """The published pair of image-to-video: what the language model sees and reads, CLIP's pooled output of the prompt."""
+
+    def __init__(self, config: TextConfig, tokenize: PromptTokenizer, model: Llama, eye: Eye, clip: CLIPPooled):
+        self.config, self.tokenize, self.model, self.eye, self.clip = config, tokenize, model, eye, clip
+
+    @torch.inference_mode()
+    def encode_seeing(self, prompt: str, picture: UInt8[Tensor, "H W 3"] | None) -> TextStates:
+        """picture: None is a black one, as guidance's other half sees it."""
+        states = sight_and_prompt(self.model, self.eye, self.tokenize, prompt, picture, self.config.image_step)[None]
+        return TextStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device), self.clip.encode([prompt]))
+
+
 def load_text_encoder(config: TextConfig, path: Path | str | None, device: torch.device | str, dtype: torch.dtype) -> TextEncoder:
     """The encoder that `config` asks for, ready to encode in `dtype` on `device`.
 
@@ -111,6 +127,16 @@ def load_text_encoder(config: TextConfig, path: Path | str | None, device: torch
         raise WeightsError("the published text encoders need a path: the folder that holds text_encoder and text_encoder_2")
     tokenize, model = load_language_model(config, path / "text_encoder", device, dtype)
     return HunyuanEncoder(config, tokenize, model, CLIPPooled(path / "text_encoder_2", device, dtype))
+
+
+def load_seeing_encoder(config: TextConfig, path: Path, device: torch.device, dtype: torch.dtype) -> LlavaEncoder:
+    """The multimodal encoder of a model whose text sees a picture (`image_step`); path as in `load_text_encoder`.
+
+    Raises WeightsError where weights are missing or damaged, or the language model cannot see.
+    """
+    folder = next((path / name for name in ("text_encoder_i2v", "text_encoder") if (path / name).is_dir()), path)
+    tokenize, model = load_language_model(config, folder, device, dtype)
+    return LlavaEncoder(config, tokenize, model, Eye.load(folder, device, dtype), CLIPPooled(path / "text_encoder_2", device, dtype))
 
 
 def load_smollm2(config: TextConfig, path: Path | None, device: torch.device, dtype: torch.dtype) -> tuple[PromptTokenizer, Llama]:

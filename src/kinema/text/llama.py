@@ -8,6 +8,7 @@ Source: Touvron et al. 2023 (arXiv 2302.13971); grouped keys and values: Ainslie
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,8 +163,11 @@ class Llama(nn.Module):
         self.layers = nn.ModuleList(Layer(size) for _ in range(layers))
 
     def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
-        states = self.embed_tokens(ids)
-        cos, sin = (table.to(states.dtype) for table in rotary_table(ids.shape[1], self.size, ids.device))
+        return self.run(self.embed_tokens(ids))
+
+    def run(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """From embeddings, which need not be words'."""
+        cos, sin = (table.to(states.dtype) for table in rotary_table(states.shape[1], self.size, states.device))
         for layer in self.layers:
             states = layer(states, cos, sin)
         return states
@@ -186,13 +190,15 @@ def load_llama(folder: Path, skip_layers: int, device: torch.device, dtype: torc
     return model.eval().requires_grad_(False)
 
 
-def read_tensors(folder: Path, names: list[str], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The named tensors, and no others, from the safetensors files of a folder, under any of NAME_PREFIXES."""
+def read_tensors(
+    folder: Path, names: list[str], device: torch.device, dtype: torch.dtype, prefixes: Sequence[str] = NAME_PREFIXES
+) -> dict[str, Tensor]:
+    """The named tensors, and no others, from the safetensors files of a folder, under any of these prefixes."""
     state: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt", device=str(device)) as file:
             held = set(file.keys())
-            prefix = next((p for p in NAME_PREFIXES if any(p + name in held for name in names)), "")
+            prefix = next((p for p in prefixes if any(p + name in held for name in names)), "")
             state |= {name: file.get_tensor(prefix + name).to(dtype) for name in names if prefix + name in held}
     missing = [name for name in names if name not in state]
     if missing:

@@ -28,13 +28,24 @@ PUBLISHED_VIDEO = (
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
 )
 """HunyuanVideo's prompt format, to the byte: weights trained with it read nothing else well."""
+PUBLISHED_VIDEO_I2V = (
+    "<|start_header_id|>system<|end_header_id|>\n\n<image>\nDescribe the video by detailing the following aspects according to the "
+    "reference image: "
+    "1. The main content and theme of the video."
+    "2. The color, shape, size, texture, quantity, text, and spatial relationships of the objects."
+    "3. Actions, events, behaviors temporal relationships, physical movement changes of the objects."
+    "4. background environment, light, style and atmosphere."
+    "5. camera angles, movements, and transitions used in the video:<|eot_id|>\n\n"
+    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+"""Its format for image-to-video; a multimodal model puts the picture in the place of <image>."""
 
 MINI_VIDEO = (
     "<|im_start|>system\nDescribe the video by its subject, colours, action, direction of motion, place, light, style and camera."
     "<|im_end|>\n<|im_start|>user\n{}<|im_end|>"
 )
 
-CROPS = {PUBLISHED_IMAGE: 36, PUBLISHED_VIDEO: 95}
+CROPS = {PUBLISHED_IMAGE: 36, PUBLISHED_VIDEO: 95, PUBLISHED_VIDEO_I2V: 103}
 """Tokens before the prompt as Llama 3 counts them, its first token included."""
 PART = 128  # prompts that pass the model at once
 LLAMA3_TOKEN = ("<|start_header_id|>", 128006)  # tells Llama 3's tokeniser from any other
@@ -56,7 +67,7 @@ class PromptTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer, self.template, self.text_len = tokenizer, template, text_len
-        self.head = tokenizer.encode(template.split("{}")[0]).ids
+        self.head, self.tail = (tokenizer.encode(part).ids for part in template.split("{}"))
         wanted = CROPS.get(template, self.crop) if tokenizer.token_to_id(LLAMA3_TOKEN[0]) == LLAMA3_TOKEN[1] else self.crop
         if self.crop != wanted:
             raise WeightsError(f"the published template has {wanted} tokens before the prompt, this tokenizer.json counts {self.crop}")
