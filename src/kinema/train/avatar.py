@@ -144,6 +144,8 @@ class AvatarTraining(Task):
             with whole_file(path) as file:
                 save_file(self.avatar.state_dict(), file)
         self.avatar.load_state_dict(load_file(path))
+        for known in (self.avatar.draft, self.avatar.audio.projection):  # what the sketch hears stays what it learned to hear
+            known.requires_grad_(False)
 
     def draft(self) -> None:
         """Teach the sketch to draw latents."""
