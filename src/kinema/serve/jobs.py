@@ -6,6 +6,7 @@ times if the whole service went down. SQLite in WAL mode by default; any URL tha
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ OVER = ("done", "failed", "cancelled")
 CRASHES = 2  # a job that saw so many workers die is given up
 URL_VARIABLE = "KINEMA_QUEUE"  # the environment variable through which a worker is told the URL
 READS = "kinema_reads"  # marks a connection that only looks
+WRITERS = 0x6B696E65  # the number of Postgres' lock that writers take turns by
+NAME = re.compile(r"video_[0-9a-f]{24}")  # of a job: whatever else is asked for is not sent to the database, which may not take it
 STARTS = 5  # and so is one that was begun so often, for whatever reason
 
 TABLES = sql.MetaData()
@@ -121,6 +124,8 @@ class Queue:
     def change(self) -> Iterator[sql.Connection]:
         """A transaction that no other writer runs beside; committed at the end of the block."""
         with self.engine.begin() as db:
+            if self.engine.dialect.name == "postgresql":  # SQLite has its lock by BEGIN IMMEDIATE
+                db.execute(sql.text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS})
             yield db
 
     def submit(self, user: str, request: dict[str, Any], key: str | None = None, priority: int = 0) -> Job:
@@ -227,6 +232,8 @@ class Queue:
             return bool(db.execute(JOBS.delete().where(JOBS.c.id == name, JOBS.c.status.in_(OVER))).rowcount)
 
     def get(self, name: str) -> Job | None:
+        if not NAME.fullmatch(name):
+            return None
         with self.reader.connect() as db:
             return self.find(db, JOBS.c.id == name)
 
@@ -237,6 +244,8 @@ class Queue:
 
     def jobs(self, user: str | None = None, limit: int = 20, after: str | None = None, newest_first: bool = True) -> list[Job]:
         """Jobs of a user (None: of everybody), beginning behind the job `after`."""
+        if after is not None and not NAME.fullmatch(after):
+            return []
         query = sql.select(JOBS).order_by(JOBS.c.number.desc() if newest_first else JOBS.c.number).limit(limit)
         if user is not None:
             query = query.where(JOBS.c.user == user)
