@@ -51,9 +51,10 @@ STYLE_WORDS = {
 COMES_BACK = (
     r"left and right|up and down|side to side|jump\w*(?: high| up)*(?: into the air)?|over and over|bigger and bigger|smaller and smaller"
 )
+FROM = {"left": r"from (?:the )?right\b", "right": r"from (?:the )?left\b"}
 HEADINGS = {
-    "right": r"from (?:the )?left(?: to (?:the )?right)?|to the right|\brightwards?|\bright\b",
-    "left": r"from (?:the )?right(?: to (?:the )?left)?|to the left|\bleftwards?|\bleft\b",
+    "right": r"\bright(?:wards?)?\b",
+    "left": r"\bleft(?:wards?)?\b",
     "up": r"\bupwards?\b|up into the air|\bris(?:es?|ing)\b|fl(?:y|ies|ying) up|goes up|climbs?",
     "down": r"\bdownwards?\b|\bdown\b|\bfall(?:s|ing)?\b|\bdrop(?:s|ping)?\b|descends?",
 }
@@ -171,7 +172,8 @@ def read(prompt: str) -> Asked:
     found = list(noun_pattern().finditer(STANDS.sub(" and ", re.sub("the camera", "", text))))[:2]
     moving = STANDS.sub(" and ", text)
     action = action_pattern().search(moving)
-    heading, _ = first(HEADINGS, re.sub(COMES_BACK, "", moving))
+    going = re.sub(COMES_BACK, "", moving)
+    heading = first(FROM, going)[0] or first(HEADINGS, going)[0]
     pace, _ = first(PACES, moving)
     color = re.search(rf"\b({'|'.join(COLORS)})\b", text)
     return Asked(

@@ -66,7 +66,7 @@ class Clip:
     fps: float
     prompt: str
     judges: Judges
-    reference: UInt8[Tensor, "T H W 3"] | None = None
+    reference: UInt8[Tensor, "_ _ _ 3"] | None = None
     truth: Float[np.ndarray, "LOOKS 2"] | None = None  # the subject's middle, as `track` has it
 
     @cached_property

@@ -14,7 +14,7 @@ FEWEST_FRECHET = 64  # below, the covariances say nothing and the line through 1
 FEWEST_FVD = 256  # videos below which nothing is called FVD
 DRAWS, SHARES = 5, (0.4, 0.55, 0.7, 0.85, 1.0)  # subsets of each size, for the extrapolation
 NEIGHBOURS = 3  # of precision and recall
-Vectors = Float[np.ndarray, "n d"]
+Vectors = Float[np.ndarray, "_ d"]
 
 
 def checked(ours: Vectors, theirs: Vectors, fewest: int = FEWEST) -> tuple[Vectors, Vectors]:
@@ -70,7 +70,7 @@ def covered(points: Vectors, by: Vectors) -> float:
     return float((distances(points, by) <= radii + 1e-9).any(axis=1).mean())
 
 
-def distances(a: Vectors, b: Vectors) -> Float[np.ndarray, "n m"]:
+def distances(a: Vectors, b: Vectors) -> Float[np.ndarray, "_ _"]:
     return np.sqrt(np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0))
 
 

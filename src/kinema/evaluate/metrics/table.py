@@ -27,8 +27,8 @@ class Metric:
 
     family: Family
     measure: Callable[..., Any]
-    worst: float  # ends of the scale on which plots show it; the better end also tells the direction
-    best: float
+    worst: float | int  # ends of the scale on which plots show it; the better end also tells the direction
+    best: float | int
     backbone: str  # named as what it is
     source: str
     published: str = ""  # a name in BACKBONES without which it is left out
@@ -43,7 +43,7 @@ class Metric:
     def definition(self) -> str:
         return " ".join((inspect.getdoc(self.measure) or "").split())
 
-    def rated(self, value: float) -> float:
+    def rated(self, value: float | int) -> float:
         """On [0, 1], 1 the best."""
         return min(1.0, max(0.0, (value - self.worst) / (self.best - self.worst)))
 

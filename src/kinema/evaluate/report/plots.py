@@ -17,7 +17,7 @@ def hue(model: int) -> str:
     return f"hsl({HUES[model % len(HUES)]} 65% 50%)"
 
 
-def point(angle: float, length: float) -> str:
+def point(angle: float, length: float | int) -> str:
     return f"{WIDE + length * math.sin(angle):.1f},{RADIUS + MARGIN - length * math.cos(angle):.1f}"
 
 
@@ -41,7 +41,7 @@ def radar(metrics: dict[str, Metric], cells: dict[str, list[Cell]], models: Sequ
     return f'<svg class="radar" viewBox="0 0 {2 * WIDE} {2 * (RADIUS + MARGIN)}" role="img">{rings}{spokes}{shapes}{labels}</svg>'
 
 
-def polygon(angles: Sequence[float], lengths: Sequence[float], kind: str, color: str = "") -> str:
+def polygon(angles: Sequence[float], lengths: Sequence[float | int], kind: str, color: str = "") -> str:
     points = " ".join(point(angle, length) for angle, length in zip(angles, lengths, strict=True))
     paint = f' style="stroke:{color};fill:{color}"' if color else ""
     return f'<polygon class="{kind}" points="{points}"{paint}/>'
@@ -62,7 +62,7 @@ def bars(metrics: dict[str, Metric], cells: dict[str, list[Cell]], models: Seque
     return f'<svg class="bars" viewBox="0 0 {LABEL + SCALE + 110} {step * len(names)}" role="img">{groups}</svg>'
 
 
-def group(metric: Metric, name: str, cells: Sequence[Cell], top: float) -> str:
+def group(metric: Metric, name: str, cells: Sequence[Cell], top: float | int) -> str:
     middle = top + BAR * len(cells) / 2
     parts = [f'<text x="{LABEL - 8}" y="{middle:.0f}" text-anchor="end" dominant-baseline="middle">{html.escape(title_of(name))}</text>']
     for place, cell in enumerate(cells):
@@ -78,6 +78,6 @@ def group(metric: Metric, name: str, cells: Sequence[Cell], top: float) -> str:
     return "".join(parts)
 
 
-def figure(value: float) -> str:
+def figure(value: float | int) -> str:
     """Three digits that matter."""
     return "" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
