@@ -9,6 +9,7 @@ from typing import Any
 
 from kinema.dit.lora import check_fit, merge
 from kinema.dit.model import DiT
+from kinema.dit.quantise import Quantised
 from kinema.errors import InputError, WeightsError
 from kinema.pipelines.recipe import sha256
 from kinema.weights.lora import read_lora
@@ -50,6 +51,8 @@ def merge_files(dit: DiT, files: Sequence[LoraFile], base: str) -> None:
 
     Raises WeightsError, naming the file, where one cannot be read or does not fit.
     """
+    if any(isinstance(layer, Quantised) for layer in dit.modules()):
+        raise InputError("lora: quantised weights take no adapters: merge them into the wide weights, then quantise those")
     found = []
     for file in files:
         lora = read_lora(file.path)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.dit.model import DiT, DiTConfig
+from kinema.dit.quantise import make_room
 from kinema.errors import InputError, WeightsError
 from kinema.parallel.mesh import World
 from kinema.parallel.offload import BlockStream
@@ -27,6 +28,7 @@ def load_streamed(path: Path, key: str | None, config: DiTConfig, placement: Pla
     state = LazyState(path, key)
     with torch.device("meta"):
         dit = DiT(config).to(placement.dtype).eval()
+        make_room(dit, state.mapped)
     blocks = dit.plan().blocks
     groups = {*blocks, ""}
     if groups != state.groups.keys():

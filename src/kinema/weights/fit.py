@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from kinema.dit.model import DiT, DiTConfig
+from kinema.dit.quantise import make_room
 from kinema.errors import WeightsError
 from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.weights.guess import infer_dit_config
 from kinema.weights.names import from_diffusers, is_diffusers
 from kinema.weights.read import State, listed, load_state
+from kinema.weights.scales import with_scales
 
 UNSEEN = ("rope_axes", "rope_theta", "image_condition")  # what a DiT's shapes do not show
 
@@ -22,9 +24,10 @@ def load_dit(path: Path, config: DiTConfig, key: str | None = None) -> DiT:
     key: as in `load_state`.
     Raises WeightsError where the file cannot be read, or a key is missing, unknown or misshapen.
     """
-    state = published(load_state(path, key))
+    state = with_scales(published(load_state(path, key)), path)
     with torch.device("meta"):
         dit = DiT(config)
+    make_room(dit, state)
     fill(dit, state, path, advice=differences(config, state))
     return dit.eval()
 
@@ -45,8 +48,6 @@ def published(state: State) -> State:
 
 def fill(model: nn.Module, state: State, path: Path, advice: str = "") -> None:
     """Put the tensors themselves into a model built on the meta device: nothing is copied."""
-    if any(tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2) for tensor in state.values()):
-        raise WeightsError(f"{path} holds float8 weights, which need the scales of their map: use the bfloat16 file")
     wanted = model.state_dict()
     found = misfits(wanted, state)
     if found:

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kinema.dit.quantise import SCALE
 from kinema.errors import WeightsError
 from kinema.weights.names import TO_OURS, from_diffusers, is_diffusers, split_name
 from kinema.weights.read import State, load_state
+from kinema.weights.scales import with_scales
 
 MADV_DONTNEED = 4
 
@@ -35,7 +37,7 @@ class LazyState:
     """
 
     def __init__(self, path: Path, key: str | None = None):
-        self.mapped = load_state(path, key)
+        self.mapped = with_scales(load_state(path, key), path)
         self.owners = {name: own_name(name) if is_diffusers(self.mapped) else name for name in self.mapped}
         self.renamed = is_diffusers(self.mapped)
         self.groups: dict[str, list[str]] = {}
@@ -49,13 +51,19 @@ class LazyState:
         """
         if group not in self.groups:
             raise WeightsError(f"the file of weights has no {group or 'layers beside its blocks'}: it is of a smaller model")
-        state = {name: copied(self.mapped[name], dtype) for name in self.groups[group]}
+        state = {name: copied(self.mapped[name], dtype, name.endswith(SCALE)) for name in self.groups[group]}
+        state = from_diffusers(state) if self.renamed else state
+        return {name.removeprefix(f"{group}.") if group else name: tensor for name, tensor in state.items()}
+
+    def shapes(self, group: str) -> State:
+        """`read` without numbers, on the meta device."""
+        state = {name: torch.empty(self.mapped[name].shape, dtype=self.mapped[name].dtype, device="meta") for name in self.groups[group]}
         state = from_diffusers(state) if self.renamed else state
         return {name.removeprefix(f"{group}.") if group else name: tensor for name, tensor in state.items()}
 
 
-def copied(mapped: Tensor, dtype: torch.dtype | None) -> Tensor:
-    wide = mapped.dtype in (torch.float32, torch.float16, torch.bfloat16)
+def copied(mapped: Tensor, dtype: torch.dtype | None, scale: bool) -> Tensor:
+    wide = not scale and mapped.dtype in (torch.float32, torch.float16, torch.bfloat16)
     found = mapped.to(dtype if dtype and wide else mapped.dtype, copy=True)
     forget(mapped)
     return found

@@ -4,14 +4,15 @@ A pickle can run code when it is opened, so `.pt` files are read by PyTorch's re
 """
 
 import json
+import mmap
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kinema.errors import WeightsError
@@ -22,6 +23,21 @@ KEYS = ("module", "ema", "state_dict")  # under which a .pt may keep its weights
 PREFIXES = ("module.", "model.diffusion_model.", "model.model.", "diffusion_model.")  # wrappers' additions to every name
 VAE_PREFIX = "vae."
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin")  # of weights in a folder, best first
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Of safetensors."""
 ZIP, PICKLE = b"PK", b"\x80"  # how new and old PyTorch files begin
 
 
@@ -85,9 +101,45 @@ def read_file(path: Path, key: str | None) -> State:
 
 def read_safetensors(path: Path) -> State:
     try:
-        return load_file(path)
+        with safe_open(path, "np"):  # checks the header and the length
+            pass
     except SafetensorError as error:
         raise WeightsError(f"{path} is damaged or cut short ({one_line(error)}): download it again") from error
+    return map_safetensors(path)
+
+
+def map_safetensors(path: Path) -> State:
+    """Tensors that lie in the mapped file, of a well-formed file.
+
+    Mapped without reserving memory for changes: else a file larger than memory could not be opened at all.
+    """
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(start - 8))
+        if path.stat().st_size == start:
+            return {name: torch.empty(fields["shape"], dtype=DTYPES[fields["dtype"]]) for name, fields in facts(header)}
+        content = map_file(file.fileno())
+    return {name: view(content, start, fields) for name, fields in facts(header)}
+
+
+def map_file(number: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(number, 0, access=mmap.ACCESS_COPY)
+    free = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
+    return mmap.mmap(number, 0, flags=mmap.MAP_PRIVATE | free, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def facts(header: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, fields) for name, fields in header.items() if name != "__metadata__"]
+
+
+def view(content: mmap.mmap, start: int, fields: dict[str, Any]) -> Tensor:
+    (first, last), dtype = fields["data_offsets"], DTYPES[fields["dtype"]]
+    if first == last:
+        return torch.empty(fields["shape"], dtype=dtype)
+    flat = torch.frombuffer(content, dtype=torch.uint8, count=last - first, offset=start + first)
+    aligned = flat if (start + first) % dtype.itemsize == 0 else flat.clone()
+    return aligned.view(dtype).view(fields["shape"])
 
 
 def read_checkpoint(path: Path, mapped: bool) -> Any:
