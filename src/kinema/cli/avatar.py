@@ -24,12 +24,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--drive", type=Path, metavar="VIDEO", help="a video whose face gives expression, blinks and head pose")
     how.add_argument("--pose", type=Path, metavar="FILE.json", help="head pose frame by frame, such as the truth of `kinema world speak`")
     how.add_argument("--prompt", metavar="TEXT", help="default: what the avatar was trained with")
-    how.add_argument("--steps", type=int, default=6, metavar="N", help="denoising steps a window; default: %(default)s")
+    how.add_argument("--steps", type=int, default=4, metavar="N", help="denoising steps a window; default: %(default)s")
     how.add_argument(
-        "--guidance", type=float, default=1.5, metavar="G", help="how closely the mouth follows; 1 is off; default: %(default)s"
+        "--guidance", type=float, default=1.0, metavar="G", help="how closely the mouth follows; 1 is off; default: %(default)s"
     )
     how.add_argument(
-        "--begin", type=float, default=0.6, metavar="S", help="noise level at which the transformer takes over from the sketch, up to 1"
+        "--begin", type=float, default=0.3, metavar="S", help="noise level at which the transformer takes over from the sketch, up to 1"
     )
     how.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same frames; default: random")
     how.add_argument(

@@ -11,11 +11,11 @@ from kinema.errors import InputError
 def add(subjects: argparse._SubParsersAction) -> None:
     avatar = subjects.add_parser("avatar", help="held-out faces and sentences: mouth against the truth, expression, identity, silence")
     avatar.add_argument("--count", type=int, default=20, metavar="N", help="faces, 2 or more; default: %(default)s")
-    avatar.add_argument("--steps", type=int, default=6, metavar="N", help="denoising steps; default: %(default)s")
+    avatar.add_argument("--steps", type=int, default=4, metavar="N", help="denoising steps; default: %(default)s")
     avatar.add_argument(
-        "--begin", type=float, default=0.6, metavar="S", help="noise level after the sketch; 1: no sketch; default: %(default)s"
+        "--begin", type=float, default=0.3, metavar="S", help="noise level after the sketch; 1: no sketch; default: %(default)s"
     )
-    avatar.add_argument("--guidance", type=float, default=1.5, metavar="G", help="how closely the mouth follows; default: %(default)s")
+    avatar.add_argument("--guidance", type=float, default=1.0, metavar="G", help="how closely the mouth follows; default: %(default)s")
     avatar.add_argument("--avatar", type=Path, metavar="FILE", help="adapters other than those shipped")
     avatar.add_argument("--out", type=Path, default=Path("outputs/evaluate-avatar"), metavar="DIR", help="default: %(default)s")
     model_flags(avatar.add_argument_group("which model, and where it runs"))

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from kinema.conditioning.audio import AudioAdapter
 from kinema.conditioning.avatar import Drive, load_avatar
+from kinema.conditioning.expression import NAMES, named_track, prompt_for
 from kinema.conditioning.expression import VALUES as FACE_VALUES
-from kinema.conditioning.expression import named_track, prompt_for
 from kinema.conditioning.pose import VALUES as POSE_VALUES
 from kinema.conditioning.pose import scaled
 from kinema.conditioning.whisper import STATE_RATE, STATE_SAMPLES, STATES, WIDTH, load_whisper
@@ -53,10 +53,10 @@ class Acting:
     """What a face is asked to do. Raises InputError where a value breaks a rule."""
 
     seed: int = 0
-    steps: int = 6
-    begin: float = 0.6  # noise level at which the transformer takes over from the sketch; 1 begins from noise alone
+    steps: int = 4
+    begin: float = 0.3  # noise level at which the transformer takes over from the sketch; 1 begins from noise alone
     shift: float = 3.0
-    guidance: float = 1.5  # how much the voice is followed: 1 is as trained, at half the time
+    guidance: float = 1.0  # above 1 the voice is followed beyond what was trained, at twice the time
     expression: str | None = None
     face_track: Float[Tensor, "T 6"] | None = None  # instead of a named expression
     pose_track: Float[Tensor, "T 5"] | None = None
@@ -68,11 +68,13 @@ class Acting:
         if self.window <= KEPT:
             raise InputError(f"window={self.window} must be above {KEPT}, the frames that are carried over: 33 is as trained, 13 streams")
         if not 1 <= self.guidance <= 20:
-            raise InputError(f"guidance={self.guidance} is out of range: use 1 (off) to 20; 1.5 is usual")
+            raise InputError(f"guidance={self.guidance} is out of range: use 1 (off) to 20")
+        if self.expression and self.expression not in NAMES:
+            raise InputError(f"expression={self.expression!r} is not known: use one of {', '.join(NAMES)}")
         if not 0 < self.begin <= 1:
-            raise InputError(f"begin={self.begin} is out of range: use more than 0 to 1; 0.6 is usual")
+            raise InputError(f"begin={self.begin} is out of range: use more than 0 to 1; 0.3 is usual")
         if not 1 <= self.steps <= 100:
-            raise InputError(f"steps={self.steps} is out of range: use 1 to 100; 6 is usual")
+            raise InputError(f"steps={self.steps} is out of range: use 1 to 100; 4 is usual")
         if self.expression and self.face_track is not None:
             raise InputError(f"expression={self.expression!r} and a driving video both say what the face shows: leave one out")
 
