@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import kinema
 from kinema.cli.console import ProgressBar, say
 from kinema.errors import InputError
 
@@ -86,8 +87,8 @@ def source_of(text: str, args: argparse.Namespace) -> "Source":
         raise InputError(f"model={text!r} is no preset ({', '.join(MODELS)}): for a folder of videos write NAME=DIR")
     height, width = args.size or (None, None)
     given = {"height": height, "width": width, "frames": args.frames, "steps": args.steps, "guidance": args.guidance, "seed": args.seed}
-    where = {"weights": weights, "device": args.device, "dtype": args.dtype, "offload": args.offload}
-    return Source(name, None, generator(None if weights else name, given, **where))
+    where: dict[str, Any] = {"weights": weights, "device": args.device, "dtype": args.dtype, "offload": args.offload}
+    return Source(name, None, generator(lambda: kinema.load(None if weights else name, **where), given))
 
 
 def metrics_flags(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +134,7 @@ def run_vae(args: argparse.Namespace) -> None:
     from kinema.evaluate.autoencoder import evaluate_vae
 
     with ProgressBar() as bar:
-        scores = evaluate_vae(args.preset, args.weights, args.videos, (args.frames, *args.size), args.out, bar)
+        scores = evaluate_vae(kinema.load(args.preset, weights=args.weights).vae, args.videos, (args.frames, *args.size), args.out, bar)
     for name, value in scores.items():
         print(f"{name}: {value}")
 

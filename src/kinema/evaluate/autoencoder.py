@@ -15,7 +15,6 @@ from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
-import kinema
 from kinema.errors import InputError
 from kinema.evaluate.measure import judges
 from kinema.evaluate.metrics.clip import Clip
@@ -48,9 +47,7 @@ def given_back(vae: CausalVAE, frames: UInt8[Tensor, "T H W 3"]) -> UInt8[Tensor
     return to_uint8(decode_tiled(vae, encode_tiled(vae, pixels).mean)[0].clamp(-1, 1)).cpu()
 
 
-def evaluate_vae(
-    preset: str | None, weights: Path | None, folder: Path, shape: tuple[int, int, int], out: Path, on_step: OnStep
-) -> dict[str, str]:
+def evaluate_vae(vae: CausalVAE, folder: Path, shape: tuple[int, int, int], out: Path, on_step: OnStep) -> dict[str, str]:
     """PSNR, SSIM and perceptual distance, a line a file in vae.csv, means with intervals in vae.json; returns them as text.
 
     shape: T, H, W. A file that cannot be measured is a line with a reason.
@@ -59,7 +56,6 @@ def evaluate_vae(
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS + PICTURES)
     if not paths:
         raise InputError(f"videos={folder} holds no videos or pictures")
-    vae = kinema.load(preset, weights=weights).vae
     names = [name for name, metric in METRICS.items() if metric.family == "reconstruction" and not metric.missing()]
     lines: list[list[str | float]] = []
     for number, path in enumerate(paths):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-import kinema
 from kinema.errors import InputError
 from kinema.evaluate.measure import Job, Measured, Store, fingerprint, measure_all
 from kinema.evaluate.metrics.table import Metric
@@ -21,6 +20,8 @@ from kinema.evaluate.report.page import write_report
 from kinema.evaluate.summary import Cell, Row, grid, summarise, write_rows
 from kinema.evaluate.videos import match_videos
 from kinema.media.files import whole_file
+from kinema.pipelines.video import VideoPipeline
+from kinema.version import __version__
 
 OnStep = Callable[[str, int, int], None]
 NO_VIDEO = "there is no video for this prompt"
@@ -89,7 +90,7 @@ def run_evaluation(
     found = measured(used, videos, real, usable, Store(out / "measured"), workers, on_step)
     rows = [row_of(name, number, ask, videos[name].get(number), found) for name in names for number, ask in enumerate(used)]
     cells, notes = tabulate(rows, names, usable, [known for path in real.values() if (known := found.get((path, "reference")))])
-    facts = {"kinema": kinema.__version__, "prompts": len(used), "measured by": fingerprint()[:12], "reference": str(reference or "")}
+    facts = {"kinema": __version__, "prompts": len(used), "measured by": fingerprint()[:12], "reference": str(reference or "")}
     evaluation = Evaluation(title, names, rows, usable, missing, cells, notes, facts)
     write_results(out, evaluation)
     write_report(out / "report.html", evaluation, cases)
@@ -215,15 +216,11 @@ def plain(cell: Cell) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in asdict(cell).items()}
 
 
-def generator(preset: str | None, chosen: dict[str, Any], **where: Any) -> Callable[[list[Ask], Path, OnStep], dict[int, Path]]:
-    """A Source's `make`: the users' own pipeline, one video a prompt, those that are there skipped.
-
-    chosen: fields of Request. where: further arguments of kinema.load.
-    Raises WeightsError or InputError as kinema.load does.
-    """
+def generator(load: Callable[[], VideoPipeline], chosen: dict[str, Any]) -> Callable[[list[Ask], Path, OnStep], dict[int, Path]]:
+    """A Source's `make`: the users' own pipeline, one video a prompt, those that are there skipped. chosen: fields of Request."""
 
     def make(asks: list[Ask], folder: Path, on_step: OnStep) -> dict[int, Path]:
-        pipeline = kinema.load(preset, **where)
+        pipeline = load()
         seed = chosen.get("seed") or 0
         rest = {name: value for name, value in chosen.items() if name != "seed"}
         requests = [pipeline.config.request(ask.prompt, seed=seed if ask.seed is None else ask.seed, **rest) for ask in asks]
