@@ -1,6 +1,6 @@
 """One step of the 13B model in little memory: random weights on disk, blocks read as they work. Prints seconds and the peak.
 
-python runs/offload_13b.py FOLDER [--dit FILE] [--frames 5 --size 64 64] [--dtype bf16]
+python runs/offload_13b.py FOLDER [--fp8] [--frames 5 --size 64 64] [--dtype bf16]
 With torchrun, ranks share the tokens of the step (gloo on a CPU). The 26 GB file is written once; delete it afterwards.
 """
 
@@ -13,27 +13,33 @@ from pathlib import Path
 import torch
 
 from kinema.dit.model import DiT
+from kinema.dit.quantise import as_quantised, layers_to_quantise, quantise
 from kinema.evaluate.bench.memory import status_bytes
 from kinema.evaluate.bench.sides import dit_inputs
 from kinema.parallel.mesh import MeshConfig, launched_ranks, open_world
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.plan import return_freed_memory
+from kinema.pipelines.quantise import NAMES
 from kinema.pipelines.streamed import load_streamed
 from kinema.presets import MODELS
 from kinema.shapes import PixelShape
 
+FP8_STEP = 0.0005  # the scale of fp8 noise
 NOISE = 1 << 24  # numbers drawn once and written again and again
 
 
-def write_random(path: Path) -> None:
-    """Every weight of the published size in bfloat16: noise of 0.02, norms 1. In order, never in memory."""
+def write_random(path: Path, fp8: bool) -> None:
+    """Every weight of the published size in bfloat16, or the blocks' matrices in fp8: noise of 0.02, norms 1. Never in memory."""
     with torch.device("meta"):
-        weights = DiT(MODELS["t2v_13b_distilled"]().dit).state_dict()
+        dit = DiT(MODELS["t2v_13b_distilled"]().dit).to(torch.bfloat16)
+    if fp8:
+        for layer in layers_to_quantise(dit).values():
+            as_quantised(layer, *quantise(layer.weight, "fp8"))
+    weights = dit.state_dict()
     head, place = {}, 0
     for name, weight in weights.items():
-        size = 2 * weight.numel()
-        head[name] = {"dtype": "BF16", "shape": list(weight.shape), "data_offsets": [place, place + size]}
-        place += size
+        head[name] = {"dtype": NAMES[weight.dtype], "shape": list(weight.shape), "data_offsets": [place, place + weight.nbytes]}
+        place += weight.nbytes
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
     noise = (0.02 * torch.randn(NOISE, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
@@ -41,24 +47,26 @@ def write_random(path: Path) -> None:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, weight in weights.items():
             plain = torch.ones_like(noise) if "norm" in name and name.endswith("weight") else noise
+            scaled = {torch.float8_e4m3fn: plain / FP8_STEP, torch.float32: torch.full_like(plain, FP8_STEP)}.get(weight.dtype, plain)
+            chunk = scaled.to(weight.dtype)
             for start in range(0, weight.numel(), NOISE):
-                file.write(memoryview(plain[: min(NOISE, weight.numel() - start)].view(torch.uint8).numpy()))
+                file.write(memoryview(chunk[: min(NOISE, weight.numel() - start)].view(torch.uint8).numpy()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--dit", type=Path, help="default: random weights in the folder, written if need be")
+    parser.add_argument("--fp8", action="store_true", help="the blocks' matrices in fp8")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 64))
     parser.add_argument("--dtype", default="bf16")
     args = parser.parse_args()
     return_freed_memory()
-    weights = args.dit or args.folder / "dit.safetensors"
+    weights = args.folder / ("dit_fp8.safetensors" if args.fp8 else "dit.safetensors")
     placement, ranks = Placement.choose("auto", args.dtype, "blocks"), launched_ranks()
     with open_world(MeshConfig(sequence=ranks), placement.device) as world:
         if not weights.is_file():
-            world.share(lambda: write_random(weights) if world.rank == 0 else None)
+            world.share(lambda: write_random(weights, args.fp8) if world.rank == 0 else None)
         config = MODELS["t2v_13b_distilled"]().dit
         dit = load_streamed(weights, None, config, placement, world)
         began = time.perf_counter()

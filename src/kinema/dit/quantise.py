@@ -94,8 +94,9 @@ def fp8_product(x: Float[Tensor, "L i"], weight: Tensor, scale: Tensor, bias: Te
     rows = scale.ndim > 0
     most = x.abs().amax(1, keepdim=True) if rows else x.abs().amax()
     own = (most.float() / FP8_MOST).clamp_min(1e-12)
-    scales = {"scale_a": own, "scale_b": scale.reshape(1, -1) if rows else scale}
-    return torch._scaled_mm((x / own.to(x.dtype)).to(FP8), weight.T, bias=bias.to(torch.bfloat16), out_dtype=torch.bfloat16, **scales)
+    scaled, other = (x / own.to(x.dtype)).to(FP8), scale.reshape(1, -1) if rows else scale
+    bfloat16 = torch.bfloat16
+    return torch._scaled_mm(scaled, weight.T, scale_a=own, scale_b=other, bias=bias.to(bfloat16), out_dtype=bfloat16)
 
 
 def quantised_class(kind: type[Linear]) -> type[Linear]:

@@ -103,6 +103,8 @@ class Request:
     negative: str = ""  # used where guidance is above 1
     guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
     embedded_guidance: float | None = None  # for models distilled to take it
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels at which classifier-free guidance works
+    forecast: int = 1  # the model is called once in so many steps, after the first few
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
     given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
@@ -123,6 +125,15 @@ class Request:
             scale = getattr(self, name)
             if scale is not None and not 1 <= scale <= 100:
                 raise InputError(f"{name}={scale} is out of range: use 1 (off) to 100; 6 is usual")
+        low, high = self.guidance_interval
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"guidance_interval={low} {high} must be two noise levels in order, from 0 (data) to 1 (noise)")
+        if (low, high) != (0, 1) and self.guidance == 1:
+            raise InputError(
+                "guidance_interval needs classifier-free guidance above 1: this request has none, or the model takes it as input"
+            )
+        if not 1 <= self.forecast <= 10:
+            raise InputError(f"forecast={self.forecast} is out of range: use 1 (every step is computed) to 10; 3 is usual")
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
         if not 1 <= self.fps <= 240:

@@ -26,6 +26,7 @@ from kinema.conditioning.frames import Given, Known, encode_places, places_of
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError
 from kinema.flow.guidance import classifier_free, embedded_guidance
+from kinema.flow.reuse import forecasting, guided_within
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
@@ -328,7 +329,10 @@ class VideoPipeline:
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
         velocities = [bind(self.dit, self.states[key].to(device, dtype), embedded, known) for key in self.texts_of(request)]
-        return velocities[0] if len(velocities) == 1 else classifier_free(velocities[1], velocities[0], request.guidance)
+        guided = velocities[0]
+        if len(velocities) > 1:
+            guided = guided_within(classifier_free(velocities[1], guided, request.guidance), guided, request.guidance_interval)
+        return forecasting(guided, request.forecast)
 
     def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:
         """Decode latents that `recipe` made."""
