@@ -74,7 +74,7 @@ def test_footage_is_encoded_as_the_clip_that_it_is(vae: CausalVAE):
 def test_a_video_is_continued_from_its_end_at_the_wanted_rate(tmp_path: Path):
     levels = torch.arange(40, dtype=torch.uint8)[:, None, None, None] * 6
     write_video(tmp_path / "a.mp4", levels.expand(40, 32, 32, 3).contiguous(), fps=24)
-    places = places_of([Given.footage(tmp_path / "a.mp4")], SHAPE, fps=12)
+    places = places_of([Given.footage(tmp_path / "a.mp4")], SHAPE, 12, at_once=5)
     assert sorted(places) == list(range(5))  # two latents of the five that are made
     wanted = [6 * frame for frame in (31, 33, 35, 37, 39)]
     assert all(abs(places[i].float().mean() - level) < 4 for i, level in enumerate(wanted))
@@ -84,19 +84,19 @@ def test_a_picture_is_cut_to_its_middle(tmp_path: Path):
     wide = torch.zeros(32, 96, 3, dtype=torch.uint8)
     wide[:, 32:64] = 255
     write_image(tmp_path / "a.png", wide)
-    assert places_of([Given.picture(tmp_path / "a.png")], SHAPE, 12)[0].float().mean() > 250
+    assert places_of([Given.picture(tmp_path / "a.png")], SHAPE, 12, at_once=5)[0].float().mean() > 250
 
 
 def test_bad_places_and_files_are_refused(tmp_path: Path):
     write_image(tmp_path / "a.png", picture(0))
     first = Given.picture(tmp_path / "a.png")
     with pytest.raises(InputError, match="twice"):
-        places_of([first, first], SHAPE, 12)
+        places_of([first, first], SHAPE, 12, at_once=5)
     with pytest.raises(InputError, match="outside"):
-        places_of([Given.picture(tmp_path / "a.png", 17)], SHAPE, 12)
+        places_of([Given.picture(tmp_path / "a.png", 17)], SHAPE, 12, at_once=5)
     write_image(tmp_path / "a.png", picture(1))
     with pytest.raises(InputError, match="changed"):
-        places_of([first], SHAPE, 12)
+        places_of([first], SHAPE, 12, at_once=5)
     with pytest.raises(InputError, match=r"gone\.png"):
         Given.picture(tmp_path / "gone.png")
     write_image(tmp_path / "small.png", picture(0, 10, 10))

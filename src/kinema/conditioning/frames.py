@@ -118,16 +118,17 @@ def footage_frames(available: int, latents: int) -> int:
     return TIME_STRIDE * (held - 1) + 1
 
 
-def places_of(given: Sequence[Given], shape: PixelShape, fps: int) -> Places:
+def places_of(given: Sequence[Given], shape: PixelShape, fps: int, at_once: int) -> Places:
     """Every frame that is given, cut to the wanted size: resized until it covers it, then its middle.
 
     A video is thinned to `fps` from its end on; where it is slower than that, it is taken frame by frame.
+    at_once: latents that are made together.
     Raises InputError where two files claim one frame, or a file has changed.
     """
     places: Places = {}
     for each in given:
         each.check()
-        frames = read_image(each.path)[None] if each.kind == "picture" else tail(each.path, shape, fps)
+        frames = read_image(each.path)[None] if each.kind == "picture" else tail(each.path, at_once, fps)
         first = each.place(shape.frames)
         for number, frame in enumerate(cut(frames, shape)):
             if first + number in places:
@@ -136,12 +137,12 @@ def places_of(given: Sequence[Given], shape: PixelShape, fps: int) -> Places:
     return places
 
 
-def tail(path: str, shape: PixelShape, fps: int) -> UInt8[Tensor, "T H W 3"]:
-    """The last frames of a video, at most half of the wanted ones."""
+def tail(path: str, at_once: int, fps: int) -> UInt8[Tensor, "T H W 3"]:
+    """The last frames of a video, at most half of those that are made together."""
     frames, rate = read_video(path)
     step = max(round(rate / fps), 1)
     thinned = frames.flip(0)[::step].flip(0)
-    return thinned[-footage_frames(len(thinned), shape.latent.t) :]
+    return thinned[-footage_frames(len(thinned), at_once) :]
 
 
 def cut(frames: UInt8[Tensor, "T H W 3"], shape: PixelShape) -> UInt8[Tensor, "T h w 3"]:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kinema.conditioning.frames import Given, Known, encode_places, places_of
+from kinema.conditioning.frames import Given, Known, Places, encode_places, places_of
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError
 from kinema.flow.guidance import classifier_free, embedded_guidance
@@ -39,6 +39,7 @@ from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result, check_given
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
 from kinema.pipelines.loras import LoraFile, merge_files
+from kinema.pipelines.pieces import places_within, spans
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
 from kinema.pipelines.store import ModelFiles
@@ -139,7 +140,6 @@ class VideoPipeline:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
         self.encoder: TextEncoder | LlavaEncoder | None = None
         self.states: dict[Reading, TextStates] = {}
-        self.seen: tuple[tuple[Given, ...], PixelShape, Known] | None = None  # what was encoded last
         self.hashes = Hashes(files)
         self.clock = Clock()
 
@@ -285,21 +285,46 @@ class VideoPipeline:
             self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
-        dit = self.dit
-        known = self.known(request)
         noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
+        work, places = spans(noise.shape[2], self.window(request)), self.places(request)
+        whole, part, before = noise[0, :, :0].float().cpu(), None, range(0)
+        for number, span in enumerate(work):
+            ahead = TIME_STRIDE * (span.start - before.start)
+            shown = {} if part is None else dict(enumerate(self.decode(part)[ahead:]))
+            known = self.known(shown | places_within(places, span), replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape)
+            steps = number * request.steps, len(work) * request.steps
+            part = self.denoise(request, noise[:, :, span.start : span.stop], known, steps, on_step, on_clean)
+            whole, before = torch.cat([whole, part[:, whole.shape[1] - span.start :]], dim=1), span
+        return whole
+
+    def denoise(
+        self,
+        request: Request,
+        noise: Float[Tensor, "1 C t h w"],
+        known: Known | None,
+        steps: tuple[int, int],
+        on_step: OnStep,
+        on_clean: OnClean,
+    ) -> Float[Tensor, "C t h w"]:
+        """Latents that are made at once. steps: those done before, and all that there are."""
+        dit, (before, total) = self.dit, steps
         start = start_of(noise, known, request, self.config.dit)
-        on_step("denoise", 0, request.steps)
+        on_step("denoise", before, total)
 
         def tell(done: int, clean: Tensor) -> None:
             on_clean(done, clean)
-            on_step("denoise", done, request.steps)
+            on_step("denoise", before + done, total)
 
         with self.clock("denoise"), self.at_work(dit):
             velocity = self.velocity(request, known)
             sigmas = schedule(request.steps, request.shift)
             latents = SAMPLERS[request.sampler](velocity, start, sigmas, tell)
         return latents[0].float().cpu()
+
+    def window(self, request: Request) -> int:
+        """Latents that are made at once."""
+        whole, most = request.shape.latent.t, self.config.defaults.window
+        return whole if most is None else min(whole, replace(request, frames=most).shape.latent.t)
 
     @property
     def dropped(self) -> int:
@@ -310,18 +335,21 @@ class VideoPipeline:
         """With the frames that will be dropped."""
         return replace(request, frames=request.frames + self.dropped)
 
-    def known(self, request: Request) -> Known | None:
-        """What is given, encoded, on the device."""
-        if not request.given:
-            return None
-        return self.world.share(lambda: self.encode(request)).to(self.placement.device)
+    def places(self, request: Request) -> Places:
+        """What is given, frame by frame; read by the leader."""
+        if not (request.given and self.world.leads):
+            return {}
+        return places_of(request.given, request.shape, request.fps, self.window(request))
 
-    def encode(self, request: Request) -> Known:
-        if self.seen is None or self.seen[:2] != (request.given, request.shape):
-            places, vae = places_of(request.given, request.shape, request.fps), self.vae
-            with self.clock("encode"), self.at_work(vae):
-                self.seen = request.given, request.shape, encode_places(places, request.shape, vae)
-        return self.seen[2]
+    def known(self, places: Places, shape: PixelShape) -> Known | None:
+        """Given frames encoded by the leader, on the device of each of its peers; None where there are none."""
+        found = self.world.share(lambda: self.encode(places, shape) if places else None)
+        return None if found is None else found.to(self.placement.device)
+
+    def encode(self, places: Places, shape: PixelShape) -> Known:
+        vae = self.vae
+        with self.clock("encode"), self.at_work(vae):
+            return encode_places(places, shape, vae)
 
     def velocity(self, request: Request, known: Known | None = None) -> Velocity:
         """The model bound to the request's texts and what is given, guided as the request says."""
