@@ -16,10 +16,9 @@ from kinema.errors import InputError
 from kinema.serve.uploads import Upload
 
 MOST_PIXELS = 32_000_000  # of a picture, or a frame of a video
-MOST_SECONDS = {"video": 60.0, "sound": 300.0}
+MOST_SECONDS = 60.0  # of a video
 MOST_DECODED = 600_000_000  # pixels of all frames together: they are held at once, in three bytes each
 READERS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "video/mp4": "mov", "video/webm": "matroska"}
-READERS |= {"audio/wav": "wav", "audio/flac": "flac", "audio/ogg": "ogg", "audio/mpeg": "mp3"}
 ALONE = {"protocol_whitelist": "file", "enable_drefs": "0"}  # a file may name others: none of them is read
 
 
@@ -46,8 +45,8 @@ def measure(upload: Upload) -> tuple[int, int]:
     with opened(upload) as file:
         if upload.kind == "picture":
             return within(upload, file.height, file.width)
-        stream = stream_of(upload, file)
-        check_seconds(upload, (file.duration or 0) / av.time_base)
+        stream = stream_of(file)
+        check_seconds((file.duration or 0) / av.time_base)
         return within(upload, stream.height, stream.width)
 
 
@@ -58,28 +57,26 @@ def check(upload: Upload) -> None:
             within(upload, file.height, file.width)
             file.load()
         else:
-            check_frames(upload, file.decode(stream_of(upload, file)))
+            check_frames(upload, file.decode(stream_of(file)))
 
 
 def check_frames(upload: Upload, frames: Iterator[Any]) -> None:
     decoded, began = 0, None
     for frame in frames:
         began = frame.time if began is None else began
-        check_seconds(upload, (frame.time or 0.0) - (began or 0.0))
-        if upload.kind == "video":
-            height, width = within(upload, frame.height, frame.width)
-            decoded += height * width
-            if decoded > MOST_DECODED:
-                raise InputError("the video that was given is too large to be held: make it shorter or smaller")
-    if began is None:
-        raise InputError(f"the {upload.kind} that was given is empty")
+        check_seconds((frame.time or 0.0) - (began or 0.0))
+        height, width = within(upload, frame.height, frame.width)
+        decoded += height * width
+        if decoded > MOST_DECODED:
+            raise InputError("the video that was given is too large to be held: make it shorter or smaller")
+    if not decoded:
+        raise InputError("the video that was given is empty")
 
 
-def stream_of(upload: Upload, container: Any) -> Any:
-    streams = container.streams.video if upload.kind == "video" else container.streams.audio
-    if not streams:
-        raise InputError(f"the {upload.kind} that was given holds no {'pictures' if upload.kind == 'video' else 'sound'}")
-    return streams[0]
+def stream_of(container: Any) -> Any:
+    if not container.streams.video:
+        raise InputError("the video that was given holds no pictures")
+    return container.streams.video[0]
 
 
 def within(upload: Upload, height: int, width: int) -> tuple[int, int]:
@@ -90,7 +87,6 @@ def within(upload: Upload, height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def check_seconds(upload: Upload, seconds: float) -> None:
-    most = MOST_SECONDS[upload.kind]
-    if seconds > most:
-        raise InputError(f"the {upload.kind} that was given is longer than {most:.0f} s, the most that is taken: cut it")
+def check_seconds(seconds: float) -> None:
+    if seconds > MOST_SECONDS:
+        raise InputError(f"the video that was given is longer than {MOST_SECONDS:.0f} s, the most that is taken: cut it")

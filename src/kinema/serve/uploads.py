@@ -1,4 +1,4 @@
-"""Pictures, videos and sounds that people give. Told apart by their first bytes and bounded while they are copied; a worker decodes them.
+"""Pictures and videos that people give. Told apart by their first bytes and bounded while they are copied; a worker decodes them.
 
 FOLDER/uploads/<SHA-256 of the user>/<SHA-256 of the content>: the same file twice is one file, nobody finds another's, and no name
 that a client chose reaches the disk.
@@ -17,10 +17,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 from kinema.errors import InputError
 
-Kind = Literal["picture", "video", "sound"]
+Kind = Literal["picture", "video"]
 HEAD = 12  # bytes that tell what a file is
 CHUNK = 2**20
-LARGEST: dict[Kind, int] = {"picture": 16 * 2**20, "video": 60 * 2**20, "sound": 32 * 2**20}  # bytes
+LARGEST: dict[Kind, int] = {"picture": 16 * 2**20, "video": 60 * 2**20}  # bytes
 OF_ONE_USER = 2**30  # bytes
 KEPT = 7 * 24 * 3600.0  # seconds since an upload was last asked for
 MARK = "file_"  # what the names of uploads begin with
@@ -30,11 +30,6 @@ FORMATS: tuple[tuple[str, Kind, int, bytes], ...] = (
     ("image/webp", "picture", 8, b"WEBP"),
     ("video/mp4", "video", 4, b"ftyp"),
     ("video/webm", "video", 0, b"\x1aE\xdf\xa3"),
-    ("audio/wav", "sound", 8, b"WAVE"),
-    ("audio/flac", "sound", 0, b"fLaC"),
-    ("audio/ogg", "sound", 0, b"OggS"),
-    ("audio/mpeg", "sound", 0, b"ID3"),
-    ("audio/mpeg", "sound", 0, b"\xff\xfb"),
 )
 """Media type, kind, and the mark that stands at an offset."""
 
@@ -79,7 +74,7 @@ class Uploads:
         head = file.read(HEAD)
         found = known_format(head)
         if found is None:
-            raise InputError("that file is none of those taken here: PNG, JPEG, WebP; MP4, WebM; WAV, FLAC, Ogg, MP3")
+            raise InputError("that file is none of those taken here: PNG, JPEG, WebP, MP4, WebM")
         media, kind = found
         place = self.place(user)
         self.forget_old(place)
