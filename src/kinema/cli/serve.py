@@ -27,6 +27,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="one worker each, such as cuda:0 cuda:1; none: page and API alone; default: every GPU",
     )
+    parser.add_argument("--engine", choices=("uvicorn", "ray"), default="uvicorn", help="ray: the API in replicas; default: %(default)s")
+    parser.add_argument("--replicas", type=int, default=2, help="with --engine ray; default: %(default)s")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     key = actions.add_parser("key", help="make an API key").add_subparsers(metavar="ACTION", required=True)
@@ -65,9 +67,16 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("no model has its weights here: see kinema info")
     keys = Keys(file) if file.exists() and not args.open else None
     service = Service(queue=open_queue(args.folder, args.queue), folder=args.folder.resolve(), models=models, keys=keys)
+    workers = devices() if args.workers is None else args.workers
     say(f"kinema: http://{args.host}:{args.port} with {', '.join(models)}{', keys asked for' if keys else ''}; Ctrl-C ends it")
     try:
-        serve(service, args.host, args.port, devices() if args.workers is None else args.workers)
+        if args.engine == "ray":
+            from kinema.serve import replicas
+
+            shared = replicas.Shared(folder=service.folder, url=service.queue.url, models=tuple(models), keys=keys.path if keys else None)
+            replicas.serve(shared, args.host, args.port, args.replicas, workers)
+        else:
+            serve(service, args.host, args.port, workers)
     except (KeyboardInterrupt, SystemExit) as stop:  # the usual ways to end it
         if isinstance(stop, SystemExit) and stop.code != TERMINATED:
             raise
