@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kinema
-from kinema.errors import InputError, WeightsError
+from kinema.errors import InputError, KinemaError, WeightsError
 from kinema.pipelines.base import ModelConfig
 from kinema.pipelines.loras import LoraFile
 from kinema.weights import convert, load_state
@@ -66,3 +66,11 @@ def test_fewer_computations_compose_and_stand_in_the_recipe(tiny_folder: Path):
 def test_fewer_computations_out_of_range_are_refused(tiny_config: ModelConfig, wrong: dict):
     with pytest.raises(InputError):
         tiny_config.request("A cat.", **{"guidance": 3.0, "seed": 1} | wrong)
+
+
+def test_what_is_no_number_stops_with_the_backend(tiny_folder: Path):
+    pipeline = kinema.load(weights=tiny_folder)
+    with torch.no_grad():
+        pipeline.dit.final_layer.linear.bias.fill_(torch.nan)
+    with pytest.raises(KinemaError, match="attention by"):
+        pipeline.sample(pipeline.config.request("A cat.", seed=1, steps=2))

@@ -85,7 +85,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, KinemaError):
         return f"error: {error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "error: out of memory: ask for fewer --frames or a smaller --size, or add --offload"
+        return "error: out of memory: ask for fewer --frames or a smaller --size, or add --memory SIZE (see `kinema plan`)"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"error: no room left to write {error.filename or 'the output'}: free some space or choose another --out"
     if isinstance(error, PermissionError):

@@ -70,6 +70,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 def show_presets() -> None:
     """Every preset with its size, defaults, and whether its weights are here."""
     from kinema.flow.samplers import SAMPLERS
+    from kinema.kernels.attend import backend
     from kinema.pipelines.placement import Placement
     from kinema.presets import MODELS
 
@@ -77,8 +78,9 @@ def show_presets() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    here = ", ".join(f"{name} {value}" for name, value in Placement.choose().names().items())
-    print(f"\nsamplers: {', '.join(SAMPLERS)}\nhere: {here}")
+    place = Placement.choose()
+    here = ", ".join(f"{name} {value}" for name, value in place.names().items())
+    print(f"\nsamplers: {', '.join(SAMPLERS)}\nhere: {here}\nattention: {backend(place.device, place.dtype)}")
 
 
 def preset_row(config: "ModelConfig") -> list[str]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from kinema.kernels.linear import has_onednn, onednn_product
+from kinema.kernels.linear import ONEDNN, has_onednn, onednn_product
 from kinema.kernels.training import attend_with_gradients, suits
 
 BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; smaller blocks spend their time starting threads
@@ -21,6 +21,15 @@ BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; sm
 @cache
 def _amx() -> bool:
     return torch.cpu._is_amx_tile_supported()
+
+
+def backend(device: torch.device, dtype: torch.dtype) -> str:
+    """What `attend` calls there while nothing is trained, and why."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return "scaled_dot_product_attention, PyTorch's choice for each call"
+    if not ONEDNN or _amx():
+        return "scaled_dot_product_attention, PyTorch's flash kernel for CPUs"
+    return "oneDNN products, a block of queries at a time: twice as fast as PyTorch's kernel on a CPU without AMX"
 
 
 def attend(

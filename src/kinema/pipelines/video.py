@@ -24,13 +24,14 @@ from torch import Tensor, nn
 
 from kinema.conditioning.frames import Given, Known, Places, encode_places, places_of
 from kinema.dit.model import DiT, DiTConfig
-from kinema.errors import InputError
+from kinema.errors import InputError, KinemaError
 from kinema.flow.guidance import classifier_free, embedded_guidance
 from kinema.flow.reuse import forecasting, guided_within
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
+from kinema.kernels.attend import backend
 from kinema.media.frames import to_uint8
 from kinema.media.image import read_image
 from kinema.parallel import apply
@@ -65,6 +66,13 @@ def draw_noise(request: Request, channels: int) -> Float[Tensor, "1 C t h w"]:
     latent = request.shape.latent
     generator = torch.Generator("cpu").manual_seed(request.seed)
     return torch.randn((1, channels, latent.t, latent.h, latent.w), generator=generator)
+
+
+def check_finite(done: int, clean: Tensor, placement: Placement) -> None:
+    """Raise KinemaError where a step gave what is no number, rather than paint with it for hours."""
+    if not clean.isfinite().all():
+        way = backend(placement.device, placement.dtype)
+        raise KinemaError(f"step {done} gave numbers that are not finite (attention by {way}): try --dtype fp32, or other weights")
 
 
 def no_frames(latents: Float[Tensor, "C t h w"]) -> UInt8[Tensor, "0 H W 3"]:
@@ -312,6 +320,7 @@ class VideoPipeline:
         on_step("denoise", before, total)
 
         def tell(done: int, clean: Tensor) -> None:
+            check_finite(done, clean, self.placement)
             on_clean(done, clean)
             on_step("denoise", before + done, total)
 
