@@ -133,7 +133,7 @@ def identities(cases: list[Case], videos: list[Frames]) -> list[float]:
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Means; correlations and lags over the cases in which something is said."""
     speaking = [row for row in rows if row["text"]]
-    found: dict[str, float] = {"cases": len(rows), "speaking": len(speaking)}
+    found: dict[str, float] = {"cases": float(len(rows)), "speaking": float(len(speaking))}
     for kind in ("avatar", "given_back", "real"):
         found |= {f"{kind}_{name}": float(np.mean([row[f"{kind}_{name}"] for row in speaking])) for name in ("correlation", "shuffled")}
         found[f"{kind}_lag_within_1"] = float(np.mean([abs(row[f"{kind}_lag"]) <= 1 for row in speaking]))
