@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from kinema.curation.chain import Chains, digest
-from kinema.curation.engine import Engine, Job, Progress
+from kinema.curation.engine import Engine, Progress
 from kinema.curation.funnel import Work, crew_of
+from kinema.curation.job import Job
 from kinema.curation.ledger import Ledger
 from kinema.curation.operator import Device, Item, Level, Measurement, Metric, Rows, Values
 from kinema.curation.recipe import Recipe

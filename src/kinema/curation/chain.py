@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kinema.curation.cut import Cut, as_clip
-from kinema.curation.engine import Job, Step
+from kinema.curation.job import Job, Step
 from kinema.curation.ledger import File, Ledger
 from kinema.curation.operator import Item, Level, Operator, Span
 

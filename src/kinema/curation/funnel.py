@@ -15,7 +15,8 @@ from typing import Literal
 from kinema.config import to_toml
 from kinema.curation import table
 from kinema.curation.chain import Chains, follow
-from kinema.curation.engine import Crew, Engine, Job, Progress
+from kinema.curation.engine import Crew, Engine, Progress
+from kinema.curation.job import Job
 from kinema.curation.ledger import File, Ledger
 from kinema.curation.operator import Operator, SetOperator
 from kinema.curation.recipe import Recipe

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kinema.curation.engine import Job
+from kinema.curation.job import Job
 from kinema.curation.ledger import Failure, File
 from kinema.curation.operator import Item, Operator, Rejection, Rows, SetOperator, Table, Value, Vector
 from kinema.errors import InputError
