@@ -101,9 +101,9 @@ def test_priority_goes_first(queue):
 
 
 def test_the_same_key_is_the_same_job_and_another_request_under_it_is_refused(queue):
-    first = queue.submit("ann", {"n": 0}, key="k")
-    assert queue.submit("ann", {"n": 0}, key="k").id == first.id
-    assert queue.submit("bob", {"n": 0}, key="k").id != first.id
+    first = queue.submit("ann", {"n": (0, 1)}, key="k")
+    assert queue.submit("ann", {"n": (0, 1)}, key="k").id == first.id
+    assert queue.submit("bob", {"n": (0, 1)}, key="k").id != first.id
     with pytest.raises(InputError, match="another request"):
         queue.submit("ann", {"n": 1}, key="k")
 

@@ -137,7 +137,7 @@ class Queue:
         with self.change() as db:
             known = None if key is None else self.find(db, JOBS.c.user == user, JOBS.c.key == key)
             if known:
-                if known.request != request:
+                if known.request != json.loads(json.dumps(request)):  # as it comes back: tuples are lists by then
                     raise InputError(f"idempotency key {key!r} was used for another request: choose a new one")
                 return known
             self.check_room(db, user)
