@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinema.flow.reuse import forecasting, guided_within, lagrange
+from kinema.flow.reuse import Forecast, forecasting, guided_within, lagrange
 from kinema.flow.samplers import SAMPLERS
 from kinema.flow.sigmas import schedule
 
@@ -25,7 +25,7 @@ def test_a_parabola_is_forecast_exactly_and_with_fewer_calls(every: int):
     plain, fewer = Counted(), Counted()
     noise, sigmas = torch.zeros(4), schedule(20, 7.0)
     wanted = SAMPLERS["euler"](plain, noise, sigmas)
-    torch.testing.assert_close(SAMPLERS["euler"](forecasting(fewer, every), noise, sigmas), wanted, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(SAMPLERS["euler"](Forecast(fewer, every, order=2), noise, sigmas), wanted, rtol=1e-3, atol=1e-3)
     assert fewer.calls == 3 + 17 // every < plain.calls
 
 

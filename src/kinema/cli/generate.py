@@ -59,7 +59,7 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels at which guidance works; default: 0 1"
     )
-    group.add_argument("--forecast", type=int, metavar="N", help="compute one step in N and forecast the others; default: 1, 3 is usual")
+    group.add_argument("--forecast", type=int, metavar="N", help="compute one step in N and reuse it in between; default: 1, 3 is usual")
     group.add_argument("--shift", type=float, metavar="S", help="how much of the schedule is spent at high noise")
     group.add_argument("--sampler", metavar="NAME", help="euler, heun or the multistep one; `kinema info` lists them")
     group.add_argument("--negative", metavar="TEXT", help="what to keep away from; for models with classifier-free guidance")
