@@ -79,4 +79,4 @@ def start(shared: Shared, host: str, port: int, replicas: int) -> None:
         pass
 
     deployment = engine.deployment(Replica, name=NAME, num_replicas=replicas, ray_actor_options={"num_cpus": 0})
-    engine.run(deployment.bind(), name=NAME, route_prefix="/")
+    engine.run(deployment.bind(), name=NAME, route_prefix="/")  # type: ignore[attr-defined]
