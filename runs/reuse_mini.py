@@ -1,4 +1,4 @@
-"""What forecasts and the guidance interval cost mini: PSNR and SSIM to the plain video of the same seed, and time.
+"""What reuse and the guidance interval cost mini: PSNR and SSIM to the plain video of the same seed, and time.
 
 python runs/reuse_mini.py [--seeds 2] [--frames 33] [--size 128 128]
 """
@@ -14,10 +14,10 @@ from kinema.errors import KinemaError
 PROMPTS = ("A red fox runs to the left on the grass.", "A balloon rises over the sea at sunset.")
 WAYS = {
     "plain": {},
-    "--forecast 2": {"forecast": 2},
-    "--forecast 3": {"forecast": 3},
+    "--reuse 2": {"reuse": 2},
+    "--reuse 3": {"reuse": 3},
     "--guidance-interval 0.3 0.95": {"guidance_interval": (0.3, 0.95)},
-    "both (3)": {"forecast": 3, "guidance_interval": (0.3, 0.95)},
+    "both (3)": {"reuse": 3, "guidance_interval": (0.3, 0.95)},
 }
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from kinema.conditioning.frames import Given
     from kinema.dit.model import DiTConfig
     from kinema.parallel.mesh import MeshConfig
-    from kinema.pipelines.placement import Offload
     from kinema.pipelines.base import ModelConfig, Request, Result
+    from kinema.pipelines.placement import Offload
     from kinema.pipelines.video import VideoPipeline
     from kinema.text.encoder import TextConfig
     from kinema.vae.model import VAEConfig

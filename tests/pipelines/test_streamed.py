@@ -54,15 +54,15 @@ def test_adapters_and_streaming_exclude_each_other(tiny_folder: Path):
 def test_fewer_computations_compose_and_stand_in_the_recipe(tiny_folder: Path):
     pipeline = kinema.load(weights=tiny_folder)
     request = pipeline.config.request("A cat.", 3.0, seed=1, steps=6)
-    fewer = pipeline.config.request("A cat.", 3.0, seed=1, steps=6, forecast=2, guidance_interval=(0.2, 0.9))
+    fewer = pipeline.config.request("A cat.", 3.0, seed=1, steps=6, reuse=2, guidance_interval=(0.2, 0.9))
     wanted, found = pipeline.sample(request), pipeline.sample(fewer)
     assert found.isfinite().all()
     assert not torch.equal(found, wanted)
     recorded = pipeline.recipe(fewer)["request"]
-    assert (recorded["forecast"], tuple(recorded["guidance_interval"])) == (2, (0.2, 0.9))
+    assert (recorded["reuse"], tuple(recorded["guidance_interval"])) == (2, (0.2, 0.9))
 
 
-@pytest.mark.parametrize("wrong", [{"forecast": 0}, {"guidance_interval": (0.9, 0.2)}, {"guidance_interval": (0.2, 0.9), "guidance": 1.0}])
+@pytest.mark.parametrize("wrong", [{"reuse": 0}, {"guidance_interval": (0.9, 0.2)}, {"guidance_interval": (0.2, 0.9), "guidance": 1.0}])
 def test_fewer_computations_out_of_range_are_refused(tiny_config: ModelConfig, wrong: dict):
     with pytest.raises(InputError):
         tiny_config.request("A cat.", **{"guidance": 3.0, "seed": 1} | wrong)

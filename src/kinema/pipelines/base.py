@@ -104,7 +104,7 @@ class Request:
     guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
     embedded_guidance: float | None = None  # for models distilled to take it
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels at which classifier-free guidance works
-    forecast: int = 1  # the model is called once in so many steps, after the first few
+    reuse: int = 1  # the model is called once in so many steps, after the first few
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
     given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
@@ -129,11 +129,9 @@ class Request:
         if not 0 <= low <= high <= 1:
             raise InputError(f"guidance_interval={low} {high} must be two noise levels in order, from 0 (data) to 1 (noise)")
         if (low, high) != (0, 1) and self.guidance == 1:
-            raise InputError(
-                "guidance_interval needs classifier-free guidance above 1: this request has none, or the model takes it as input"
-            )
-        if not 1 <= self.forecast <= 10:
-            raise InputError(f"forecast={self.forecast} is out of range: use 1 (every step is computed) to 10; 3 is usual")
+            raise InputError("guidance_interval needs classifier-free guidance above 1: this request has none, or the model takes it as input")
+        if not 1 <= self.reuse <= 10:
+            raise InputError(f"reuse={self.reuse} is out of range: use 1 (every step is computed) to 10; 3 is usual")
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
         if not 1 <= self.fps <= 240:

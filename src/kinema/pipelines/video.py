@@ -26,7 +26,7 @@ from kinema.conditioning.frames import Given, Known, Places, encode_places, plac
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError, KinemaError
 from kinema.flow.guidance import classifier_free, embedded_guidance
-from kinema.flow.reuse import forecasting, guided_within
+from kinema.flow.reuse import guided_within, reused
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
@@ -369,7 +369,7 @@ class VideoPipeline:
         guided = velocities[0]
         if len(velocities) > 1:
             guided = guided_within(classifier_free(velocities[1], guided, request.guidance), guided, request.guidance_interval)
-        return forecasting(guided, request.forecast)
+        return reused(guided, request.reuse)
 
     def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:
         """Decode latents that `recipe` made."""
