@@ -113,6 +113,6 @@ def generate(
     """
     from kinema.conditioning.frames import Given
 
-    files = ([Given.footage(video)] if video else []) + ([Given.picture(image)] if image else [])
+    files = ([Given.footage(Path(video))] if video else []) + ([Given.picture(Path(image))] if image else [])
     pipeline = load(model)
     return pipeline.generate(pipeline.config.request(prompt, seed=seed, given=(*files, *options.pop("given", ())), **options))

@@ -88,7 +88,7 @@ def vote(field: FlowField, index: int, fit: Float[np.ndarray, "3 2"]) -> str:
     return direction(x, y, "pan")
 
 
-def features(field: FlowField) -> Float[np.ndarray, "F"]:
+def features(field: FlowField) -> Float[np.ndarray, " F"]:
     """What the network sees: each cell's mean speed and how it varies, the camera's affine motion, where there is texture."""
     fit, trust = affine(field).reshape(len(field.speed), -1), field.trust[..., None]
     seen = field.speed * np.minimum(1, trust * 2)

@@ -81,7 +81,7 @@ def varied(field: FlowField, label: int, rng: np.random.Generator) -> tuple[Flow
     return replace(field, speed=field.speed[start : start + keep] * pace + noise, trust=field.trust[start : start + keep]), label
 
 
-def table(paths: Sequence[Path], copies: int = 0) -> tuple[Float[np.ndarray, "N F"], Int[np.ndarray, "N"]]:
+def table(paths: Sequence[Path], copies: int = 0) -> tuple[Float[np.ndarray, "N F"], Int[np.ndarray, " N"]]:
     """Features and labels of kept fields; copies: changed ones of each instead of itself."""
     rng, seen, labels = np.random.default_rng(0), [], []
     for path in paths:
@@ -92,7 +92,7 @@ def table(paths: Sequence[Path], copies: int = 0) -> tuple[Float[np.ndarray, "N 
     return np.stack(seen), np.array(labels)
 
 
-def train(seen: Float[np.ndarray, "N F"], labels: Int[np.ndarray, "N"]) -> dict[str, np.ndarray]:
+def train(seen: Float[np.ndarray, "N F"], labels: Int[np.ndarray, " N"]) -> dict[str, np.ndarray]:
     """A network of two hidden layers, as plain arrays."""
     torch.manual_seed(0)
     mean, scale = seen.mean(axis=0), seen.std(axis=0) + 0.05
@@ -117,14 +117,14 @@ def train(seen: Float[np.ndarray, "N F"], labels: Int[np.ndarray, "N"]) -> dict[
     return {name: value.astype(np.float32) for name, value in found.items()}
 
 
-def fit_temperature(net: dict[str, np.ndarray], seen: Float[np.ndarray, "N F"], labels: Int[np.ndarray, "N"]) -> float:
+def fit_temperature(net: dict[str, np.ndarray], seen: Float[np.ndarray, "N F"], labels: Int[np.ndarray, " N"]) -> float:
     """The one of a row of temperatures under which clips held back are likeliest."""
     tries = np.geomspace(0.3, 3, 40)
     losses = [-np.log(probabilities(seen, net | {"temperature": t})[np.arange(len(labels)), labels] + 1e-9).mean() for t in tries]
     return float(tries[int(np.argmin(losses))])
 
 
-def figures(found: Sequence[Movement], labels: Int[np.ndarray, "N"]) -> str:
+def figures(found: Sequence[Movement], labels: Int[np.ndarray, " N"]) -> str:
     """Accuracy, what is told at SURE and how often that is right, and the confusion matrix."""
     names = [CAMERA_MOVEMENTS[label] for label in labels]
     right = np.array([one.name == name for one, name in zip(found, names, strict=True)])

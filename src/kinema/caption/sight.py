@@ -90,7 +90,7 @@ def features(
     last: Float[Tensor, "T 320 _ _"],
     boxes: Float[Tensor, "T k 4"],
     heat: Float[Tensor, "T k"],
-) -> Float[Tensor, "d"]:
+) -> Float[Tensor, " d"]:
     """One vector a clip. middle, last: the backbone's maps; boxes: of what looks like a subject, in frame heights, and how much it does."""
     sizes = (boxes[..., 2:] - boxes[..., :2]).flatten(1)
     parts = [last.mean(dim=(2, 3)), middle.mean(dim=(2, 3)), middle.flatten(2).std(dim=2), colours(frames), sizes, heat]
@@ -111,7 +111,7 @@ def classes(text: str) -> list[int]:
     return [number for end in ends for number in range(end[0], end[-1] + 1)]
 
 
-def everyday_best(chances: Float[Tensor, "1000"]) -> dict[str, tuple[str, float]]:
+def everyday_best(chances: Float[Tensor, " 1000"]) -> dict[str, tuple[str, float]]:
     """The likeliest word of each kind, and the likeliest wider word ("wider")."""
     sums: dict[str, dict[str, float]] = {"subject": {}, "place": {}, "wider": {}}
     for kind, word, above, numbers in everyday():

@@ -44,7 +44,7 @@ class Rows(NamedTuple):
     """Features and what is true of each clip; -1 where that is not known."""
 
     seen: Float[Tensor, "n d"]
-    truth: dict[str, Int[Tensor, "n"]]
+    truth: dict[str, Int[Tensor, " n"]]
 
 
 def shard_clips(path: Path) -> Iterator[tuple[Tensor, Maps, ClipSpec]]:
@@ -56,7 +56,7 @@ def shard_clips(path: Path) -> Iterator[tuple[Tensor, Maps, ClipSpec]]:
         yield frames[index], (middle[index].float(), last[index].float()), spec
 
 
-def seen_by(recogniser: Recogniser, frames: Tensor, maps: Maps) -> Float[Tensor, "d"]:
+def seen_by(recogniser: Recogniser, frames: Tensor, maps: Maps) -> Float[Tensor, " d"]:
     return features(frames, *maps, *best_boxes(recogniser.judges.finder(*maps), PIECES, 1 / maps[0].shape[-2]))
 
 

@@ -54,9 +54,9 @@ class Drive:
 
     heard: Float[Tensor, "B S five d"]  # Whisper's states
     expression: Float[Tensor, "B T 6"]
-    has_expression: Bool[Tensor, "B"]
+    has_expression: Bool[Tensor, " B"]
     pose: Float[Tensor, "B T 5"]
-    has_pose: Bool[Tensor, "B"]
+    has_pose: Bool[Tensor, " B"]
     reference: Float[Tensor, "B C h w"]  # the latent of the picture alone
     mask: Float[Tensor, "B t h2 w2"]  # 1 where a token belongs to the face
     first: int = 0  # frame of the sound that is frame 0 of this call

@@ -64,7 +64,7 @@ class Draft(nn.Module):
         nn.init.zeros_(self.change.bias)
 
     def forward(
-        self, picture: Float[Tensor, "B s p"], voice: Float[Tensor, "B t n a"], tracks: Float[Tensor, "B T c"], heard: Bool[Tensor, "B"]
+        self, picture: Float[Tensor, "B s p"], voice: Float[Tensor, "B t n a"], tracks: Float[Tensor, "B T c"], heard: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B t s p"]:
         """Patches of every latent frame. heard: which samples have a voice."""
         latents = voice.shape[1]

@@ -61,7 +61,7 @@ def filled_in(points: Float[np.ndarray, "s 468 3"], seen: np.ndarray, count: int
     return np.stack([np.interp(np.arange(count), seen, column) for column in flat.T], 1).reshape(count, *points.shape[1:])
 
 
-def eye_distance(points: Float[np.ndarray, "T 468 3"]) -> Float[np.ndarray, "T"]:
+def eye_distance(points: Float[np.ndarray, "T 468 3"]) -> Float[np.ndarray, " T"]:
     middles = [points[:, eye[:2]].mean(1) for eye in EYES]
     return np.linalg.norm(middles[1] - middles[0], axis=1)
 

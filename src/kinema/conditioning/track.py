@@ -24,7 +24,7 @@ class TrackAdapter(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, track: Float[Tensor, "B T c"], known: Bool[Tensor, "B"], tokens: int) -> Float[Tensor, "B L D"]:
+    def forward(self, track: Float[Tensor, "B T c"], known: Bool[Tensor, " B"], tokens: int) -> Float[Tensor, "B L D"]:
         """known: which samples have a track; the others' is not read. tokens: of the video, L."""
         said = known[:, None, None].to(track).expand(*track.shape[:2], 1)
         found = self.out(self.mlp(rearrange(grouped(torch.cat([track * said, said], 2)), "B t f c -> B t (f c)")))

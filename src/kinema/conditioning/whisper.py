@@ -67,7 +67,7 @@ class WhisperEncoder(nn.Module):
         return torch.stack(states, 1)
 
     @torch.inference_mode()
-    def hear(self, sound: Float[Tensor, "n"]) -> Float[Tensor, "T 5 384"]:
+    def hear(self, sound: Float[Tensor, " n"]) -> Float[Tensor, "T 5 384"]:
         """STATE_RATE states a second of 16 kHz sound of any length; parts of 30 s are heard apart."""
         parts = sound.split(POSITIONS * STATE_SAMPLES)
         whole = [F.pad(part, (0, -len(part) % STATE_SAMPLES)) for part in parts]

@@ -16,7 +16,7 @@ from kinema.errors import MissingExtraError
 MOST_CLUSTERS = 10_000
 
 
-def cluster(vectors: Float[np.ndarray, "n D"], count: int, rounds: int, seed: int) -> Int[np.ndarray, "n"]:
+def cluster(vectors: Float[np.ndarray, "n D"], count: int, rounds: int, seed: int) -> Int[np.ndarray, " n"]:
     """Spherical k-means; the same vectors give the same clusters. Vectors have length 1."""
     try:
         import faiss
@@ -28,7 +28,7 @@ def cluster(vectors: Float[np.ndarray, "n D"], count: int, rounds: int, seed: in
     return means.index.search(vectors, 1)[1][:, 0]
 
 
-def weights_of(labels: Int[np.ndarray, "n"], flatten: float, cap: float) -> Float[np.ndarray, "n"]:
+def weights_of(labels: Int[np.ndarray, " n"], flatten: float, cap: float) -> Float[np.ndarray, " n"]:
     """How often to draw each clip, mean 1: a cluster of n counts as min(n, cap)^(1 - flatten).
 
     flatten: 0 leaves the sizes as they are, 1 makes all clusters equal. cap: quantile of the sizes above which a cluster grows no more.
@@ -39,7 +39,7 @@ def weights_of(labels: Int[np.ndarray, "n"], flatten: float, cap: float) -> Floa
     return weights / weights.mean()
 
 
-def gini(masses: Float[np.ndarray, "k"] | Int[np.ndarray, "k"]) -> float:
+def gini(masses: Float[np.ndarray, " k"] | Int[np.ndarray, " k"]) -> float:
     """Inequality of cluster sizes, 0 (all equal) to 1 (one has all)."""
     ordered = np.sort(np.asarray(masses, float))
     ranks = np.arange(1, len(ordered) + 1)

@@ -29,7 +29,7 @@ class Footage:
     """What is kept of a clip's frames."""
 
     small: UInt8[np.ndarray, "T h w 3"]  # shorter side SMALL_SIDE, unless the clip is smaller
-    times: Float[np.ndarray, "T"]  # seconds from the clip's first frame
+    times: Float[np.ndarray, " T"]  # seconds from the clip's first frame
     full: UInt8[np.ndarray, "K H W 3"]  # evenly spread; as large as the clip, up to WIDEST
     height: int  # of the upright clip
     width: int

@@ -21,7 +21,7 @@ def backbone() -> Any:
     return EfficientNetLite0.load()
 
 
-def embed(frames: UInt8[np.ndarray, "T h w 3"]) -> Float[np.ndarray, "1280"]:
+def embed(frames: UInt8[np.ndarray, "T h w 3"]) -> Float[np.ndarray, " 1280"]:
     """The mean of 4 frames' pooled features, of length 1."""
     import torch
 

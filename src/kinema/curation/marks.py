@@ -70,7 +70,7 @@ def any_word(rng: np.random.Generator) -> str:
     return str(forms[rng.integers(len(forms))])
 
 
-def any_colour(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
+def any_colour(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
     """White in half of the cases, then black and greys, then any."""
     kind = rng.random()
     if kind < 0.5:
@@ -80,7 +80,7 @@ def any_colour(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
     return rng.random(3).astype(np.float32)
 
 
-def painted(cover: Float[np.ndarray, "h w"], colour: Float[np.ndarray, "3"], rim: bool) -> Picture:
+def painted(cover: Float[np.ndarray, "h w"], colour: Float[np.ndarray, " 3"], rim: bool) -> Picture:
     """A shape in one colour; with a rim of the opposite brightness where wanted."""
     picture = np.empty((*cover.shape, 4), np.float32)
     picture[..., :3], picture[..., 3] = colour, cover

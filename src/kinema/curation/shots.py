@@ -55,11 +55,11 @@ class Transition(NamedTuple):
 class Signals:
     """What one pass over a film leaves, a number a frame."""
 
-    times: Float[np.ndarray, "T"]  # seconds
-    luma: Float[np.ndarray, "T"]  # mean, 0 to 255
-    clarity: Float[np.ndarray, "T"]  # variance of the Laplacian at 256 pixels
-    cut: Float[np.ndarray, "T"]  # TransNetV2: the middle of a transition
-    within: Float[np.ndarray, "T"]  # TransNetV2: any frame of a transition
+    times: Float[np.ndarray, " T"]  # seconds
+    luma: Float[np.ndarray, " T"]  # mean, 0 to 255
+    clarity: Float[np.ndarray, " T"]  # variance of the Laplacian at 256 pixels
+    cut: Float[np.ndarray, " T"]  # TransNetV2: the middle of a transition
+    within: Float[np.ndarray, " T"]  # TransNetV2: any frame of a transition
     proposed: tuple[int, ...]  # by PySceneDetect: first frames of new shots
     fps: float
 

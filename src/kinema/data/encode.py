@@ -150,7 +150,7 @@ class Encoder:
         return found.mean.float() * scale, found.logvar.float() + 2 * math.log(scale)
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> list[tuple[Float[Tensor, "L d"], Float[Tensor, "p"]]]:
+    def texts(self, texts: Sequence[str]) -> list[tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]]:
         """States of each text without padding, and its pooled vector."""
         found = self.text.encode(list(texts))
         return [(states[: int(mask.sum())], pooled) for states, mask, pooled in zip(found.states, found.mask, found.pooled, strict=True)]

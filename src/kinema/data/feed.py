@@ -51,12 +51,12 @@ def hashed(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()) >> 1
 
 
-def noise_of(shape: tuple[int, ...], *key: int) -> Float[Tensor, "..."]:
+def noise_of(shape: tuple[int, ...], *key: int) -> Float[Tensor, " ..."]:
     """Standard normal numbers that depend on the key alone; drawn on the CPU, so that the device does not matter."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(hashed(*key)))
 
 
-def shares_of(streams: list[Stream], image_share: float | None) -> Float[np.ndarray, "s"]:
+def shares_of(streams: list[Stream], image_share: float | None) -> Float[np.ndarray, " s"]:
     """How often each stream's turn comes: as often as it has batches an epoch, images and videos apart where their share is given."""
     shares = np.array([stream.epoch_samples / stream.batch for stream in streams])
     if image_share is not None:

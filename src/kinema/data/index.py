@@ -54,7 +54,7 @@ class Index:
         self.shards: list[tuple[int, Path]] = []  # folder and file
         self.first_rows: list[int] = []  # of each shard: the number of its first clip
         self.clips = 0
-        self.length_parts: list[Int[np.ndarray, k]] = []
+        self.length_parts: list[Int[np.ndarray, " k"]] = []
         self.sources: dict[tuple[Bucket, int], list[Int[np.ndarray, "three n"]]] = defaultdict(list)
         self.known: set[Path] = set()
         self.text_count = 0

@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
     latents: Float[Tensor, "C t h w"]
     text: Float[Tensor, "L d"]
-    pooled: Float[Tensor, "p"]
+    pooled: Float[Tensor, " p"]
     id: str
 
 
@@ -116,7 +116,7 @@ class Loader(Feed[Batch]):
         return latents.movedim(0, 1)
 
     @property
-    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, "p"]]:
+    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, " p"]]:
         """States and pooled vector of the empty prompt, on the device."""
         text, pooled = self.index.stores[0].null
         return text.to(self.device), pooled.to(self.device)

@@ -22,10 +22,10 @@ BLOCK = 4096  # steps scheduled at a time
 class Source:
     """The clips of one folder in one bucket."""
 
-    rows: Int[np.ndarray, "n"]  # numbers of the clips
-    texts: Int[np.ndarray, "n"]  # how many each has
-    first_text: Int[np.ndarray, "n"]  # where its texts begin in text_lengths
-    text_lengths: Int[np.ndarray, "_"]  # tokens, of all texts
+    rows: Int[np.ndarray, " n"]  # numbers of the clips
+    texts: Int[np.ndarray, " n"]  # how many each has
+    first_text: Int[np.ndarray, " n"]  # where its texts begin in text_lengths
+    text_lengths: Int[np.ndarray, " _"]  # tokens, of all texts
     weight: float  # how often each clip comes in an epoch
 
     def turns(self, rounds: int) -> tuple[int, int]:
@@ -68,9 +68,9 @@ class Pick:
 
     step: int
     bucket: Bucket
-    rows: Int[np.ndarray, "B"]
-    texts: Int[np.ndarray, "B"]  # which text of each clip
-    lengths: Int[np.ndarray, "B"]  # of these texts, tokens
+    rows: Int[np.ndarray, " B"]
+    texts: Int[np.ndarray, " B"]  # which text of each clip
+    lengths: Int[np.ndarray, " B"]  # of these texts, tokens
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -78,7 +78,7 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def places_of(source: Source, rng: np.random.Generator, rounds: int) -> Int[np.ndarray, "_"]:
+def places_of(source: Source, rng: np.random.Generator, rounds: int) -> Int[np.ndarray, " _"]:
     """Places of a source's clips in one epoch of so many rounds: each clip `weight` times a round."""
     whole, part = source.turns(rounds)
     n = len(source.rows)
@@ -103,14 +103,14 @@ def epoch_of(stream: Stream, seed: int, epoch: int) -> tuple[Int[np.ndarray, "m 
 class Order:
     """Steps to batches, over given streams."""
 
-    def __init__(self, streams: list[Stream], shares: Float[np.ndarray, "s"], seed: int):
+    def __init__(self, streams: list[Stream], shares: Float[np.ndarray, " s"], seed: int):
         """shares: how often each stream's turn comes; they sum to 1."""
         self.streams, self.shares, self.seed = streams, shares, seed
         self.before = [np.zeros(len(streams), np.int64)]  # turns that each stream had before a block
         self.epoch = lru_cache(2 * len(streams))(lambda place, epoch: epoch_of(streams[place], seed, epoch))
         self.schedule = lru_cache(2)(self.draw_block)
 
-    def draw_block(self, block: int) -> Int[np.ndarray, "steps"]:
+    def draw_block(self, block: int) -> Int[np.ndarray, " steps"]:
         return generator(self.seed, block).choice(len(self.streams), BLOCK, p=self.shares)
 
     def turn(self, step: int) -> tuple[int, int]:

@@ -178,7 +178,7 @@ class RawLoader:
         return self.pixels.damaged
 
     @property
-    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, "p"]]:
+    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, " p"]]:
         """States and pooled vector of the empty prompt."""
         text, pooled = self.encoder.texts([""])[0]
         return text[None], pooled

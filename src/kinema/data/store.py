@@ -80,7 +80,7 @@ class Sample:
     facts: dict[str, Any]  # caption texts, fps, size before encoding, source
 
 
-def check_sums(items: Tensor) -> Int[Tensor, "n"]:
+def check_sums(items: Tensor) -> Int[Tensor, " n"]:
     """The sum of each item's 16-bit words: any one altered bit changes it, and it costs no more than reading."""
     return items.contiguous().view(torch.int16).flatten(1).sum(1, dtype=torch.int64)
 
@@ -130,7 +130,7 @@ class Shard:
         start = row * self.bucket.latent.t
         return self.read(column, start, start + frames)
 
-    def text(self, row: int, text: int) -> tuple[Float[Tensor, "L d"], Float[Tensor, "p"]]:
+    def text(self, row: int, text: int) -> tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]:
         """States and pooled vector of one text of a row."""
         place = int(self.first_text[row]) + text
         states = self.read("text", int(self.first_token[place]), int(self.first_token[place + 1]))
@@ -165,7 +165,7 @@ class Store:
             yield from self.checked(path).rows
 
     @property
-    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, "p"]]:
+    def null(self) -> tuple[Float[Tensor, "one L d"], Float[Tensor, " p"]]:
         """States and pooled vector of the empty prompt."""
         try:
             with safe_open(self.folder / NULL, "pt") as file:
@@ -216,7 +216,7 @@ class StoreWriter:
             differ = [f"{name}={value!r} there, {ours[name]!r} here" for name, value in asdict(found).items() if value != ours[name]]
             raise InputError(f"{self.folder} was encoded differently ({'; '.join(differ)}): give another --out")
 
-    def write_null(self, text: Float[Tensor, "one L d"], pooled: Float[Tensor, "p"]) -> None:
+    def write_null(self, text: Float[Tensor, "one L d"], pooled: Float[Tensor, " p"]) -> None:
         """The states of the empty prompt, which text dropout puts in place of a caption's."""
         with whole_file(self.folder / NULL) as draft:
             save_file({"text": text.bfloat16().cpu().contiguous(), "pooled": pooled.bfloat16().cpu().contiguous()}, draft)

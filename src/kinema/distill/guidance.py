@@ -35,7 +35,7 @@ class GuidanceTask:
         if not 1 <= self.low <= self.high:
             raise InputError(f"low={self.low}, high={self.high}: scales run from 1 (no guidance) upwards; 1 to 8 is usual")
 
-    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, " B"]:
         """Uniform between the two."""
         share = torch.rand(count, generator=generator, device=generator.device)
         return self.low + (self.high - self.low) * share
@@ -57,7 +57,7 @@ class Scene:
     """All that a model is asked about beside the noisy latents and their noise level."""
 
     texts: Texts
-    scale: Float[Tensor, "B"]
+    scale: Float[Tensor, " B"]
     given: Bool[Tensor, "B t"]  # latent frames that stay clean
 
 
@@ -68,14 +68,14 @@ class Guided:
     dit: Callable[..., Tensor]  # a DiT, or one compiled
     embedded: bool  # does it take the scale
 
-    def __call__(self, x: Latents, sigma: Float[Tensor, "B"], scene: Scene) -> Latents:
+    def __call__(self, x: Latents, sigma: Float[Tensor, " B"], scene: Scene) -> Latents:
         """The velocity in float32; the model computes in bfloat16."""
         if self.embedded:
             told = embedded_guidance(scene.scale, torch.float32)
             return self.call(x, sigma, scene.given, scene.texts.states, scene.texts.mask, scene.texts.pooled, told)
         return mixed(*self.halves(x, sigma, scene), scene.scale)
 
-    def halves(self, x: Latents, sigma: Float[Tensor, "B"], scene: Scene) -> tuple[Latents, Latents]:
+    def halves(self, x: Latents, sigma: Float[Tensor, " B"], scene: Scene) -> tuple[Latents, Latents]:
         """The velocities with the text and with the empty one."""
         texts = scene.texts
         empty, pooled = (null.expand(len(x), *null.shape[1:]) for null in (texts.null_states, texts.null_pooled))
@@ -83,13 +83,20 @@ class Guided:
         return conditional, self.call(x, sigma, scene.given, empty, None, pooled, None)
 
     def call(
-        self, x: Latents, sigma: Float[Tensor, "B"], given: Tensor, states: Tensor, mask: Tensor | None, pooled: Tensor, told: Tensor | None
+        self,
+        x: Latents,
+        sigma: Float[Tensor, " B"],
+        given: Tensor,
+        states: Tensor,
+        mask: Tensor | None,
+        pooled: Tensor,
+        told: Tensor | None,
     ) -> Latents:
         with torch.autocast(x.device.type, torch.bfloat16):
             return self.dit(x, 1000 * sigma, states, mask, pooled, told, given).float()
 
 
-def mixed(conditional: Latents, base: Latents, scale: Float[Tensor, "B"]) -> Latents:
+def mixed(conditional: Latents, base: Latents, scale: Float[Tensor, " B"]) -> Latents:
     """Classifier-free guidance, each sample at its own scale."""
     return base + rearrange(scale, "B -> B 1 1 1 1") * (conditional - base)
 
@@ -115,20 +122,20 @@ def fresh_embedder(student: DiT) -> dict[str, Tensor]:
     return found
 
 
-def noised(data: Latents, noise: Latents, sigma: Float[Tensor, "B"], given: Bool[Tensor, "B t"]) -> Latents:
+def noised(data: Latents, noise: Latents, sigma: Float[Tensor, " B"], given: Bool[Tensor, "B t"]) -> Latents:
     """Each sample at its noise level, but for the frames that are given."""
     return torch.where(given[:, None, :, None, None], data, interpolate(data, noise, sigma))
 
 
-def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -> Float[Tensor, "B"]:
+def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -> Float[Tensor, " B"]:
     """Mean over the frames that are not given, sample by sample."""
     error = (found - wanted).square().mean((1, 3, 4))
     return (error * ~given).sum(1) / (~given).sum(1)
 
 
 def guidance_loss(
-    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, scale: Float[Tensor, "B"]
-) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, scale: Float[Tensor, " B"]
+) -> tuple[Float[Tensor, " B"], dict[str, Tensor]]:
     """Squared error of the student's velocity against the guided teacher's, sample by sample.
 
     Of the figures, `left_*` is the error as a share of what no guidance at all would leave, by scale: 1 at the start, 0 is perfect.
@@ -142,7 +149,7 @@ def guidance_loss(
     return error, left(error.detach(), squared_error(conditional, wanted, given), scale)
 
 
-def left(error: Float[Tensor, "B"], at_start: Float[Tensor, "B"], scale: Float[Tensor, "B"]) -> dict[str, Tensor]:
+def left(error: Float[Tensor, " B"], at_start: Float[Tensor, " B"], scale: Float[Tensor, " B"]) -> dict[str, Tensor]:
     """Shares of the first error, for all scales and for three ranges of them; NaN where a batch has none."""
     figures = {"left": error.sum() / at_start.sum()}
     for number, (low, high) in enumerate(pairwise(SCALE_BINS)):

@@ -23,7 +23,7 @@ from kinema.errors import InputError
 from kinema.flow.sigmas import schedule
 from kinema.train.objective import Draws
 
-Field = Callable[[Any, Float[Tensor, "B"]], Any]
+Field = Callable[[Any, Float[Tensor, " B"]], Any]
 """(x [B ...], a noise level each) -> velocity."""
 
 
@@ -43,11 +43,11 @@ class StepsTask:
             raise InputError(f"jump={self.jump} must be 1 to stops={self.stops}: the teacher stays within a phase")
 
     @property
-    def sigmas(self) -> Float[Tensor, "S"]:
+    def sigmas(self) -> Float[Tensor, " S"]:
         """Every stop of the teacher, from 1 to 0; each `stops`-th ends a phase."""
         return schedule(self.steps * self.stops, self.shift)
 
-    def stretch(self, start: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B J"], Float[Tensor, "B"]]:
+    def stretch(self, start: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B J"], Float[Tensor, " B"]]:
         """From stops of these numbers: the noise levels that the teacher walks along, and that on which the phase ends.
 
         A walk that reaches the end of its phase stays there.
@@ -57,11 +57,11 @@ class StepsTask:
         return sigmas[along.minimum(last[:, None])], sigmas[last]
 
 
-def column(sigma: Float[Tensor, "B"], like: Tensor) -> Tensor:
+def column(sigma: Float[Tensor, " B"], like: Tensor) -> Tensor:
     return rearrange(sigma, f"B -> B {'1 ' * (like.ndim - 1)}")
 
 
-def wanted_velocity(teacher: Field, student: Field, x: Tensor, walk: Float[Tensor, "B J"], end: Float[Tensor, "B"]) -> Tensor:
+def wanted_velocity(teacher: Field, student: Field, x: Tensor, walk: Float[Tensor, "B J"], end: Float[Tensor, " B"]) -> Tensor:
     """The velocity that takes x at walk[:, 0] to where the teacher, and the student from walk[:, -1] on, would land at `end`.
 
     With `walk` ending on `end` the student has no say.
@@ -74,8 +74,8 @@ def wanted_velocity(teacher: Field, student: Field, x: Tensor, walk: Float[Tenso
 
 
 def steps_loss(
-    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, task: StepsTask, start: Int[Tensor, "B"], scale: Tensor
-) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
+    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, task: StepsTask, start: Int[Tensor, " B"], scale: Tensor
+) -> tuple[Float[Tensor, " B"], dict[str, Tensor]]:
     """Squared error of the student's velocity against the one that lands consistently, sample by sample; `phase_n` is that of phase n.
 
     start: the number of the stop that each sample is at; of `draws` only noise and given frames are used.

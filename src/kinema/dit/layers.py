@@ -58,7 +58,7 @@ class ForkLinear(Linear):
         return plain, F.gelu(bent, approximate="tanh")
 
 
-def sinusoid(scalar: Float[Tensor, "B"]) -> Float[Tensor, "B 256"]:
+def sinusoid(scalar: Float[Tensor, " B"]) -> Float[Tensor, "B 256"]:
     """Time (0 ... 1000) or guidance (x 1000) as float32 waves, cosines first.
 
     The exponential is taken in float64 and rounded: float32's differs in its last bit from machine to machine, and at guidance 6016
@@ -79,7 +79,7 @@ class ScalarEmbedder(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(Linear(SINUSOID, width), nn.SiLU(), Linear(width, width))
 
-    def forward(self, scalar: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+    def forward(self, scalar: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         return self.mlp(sinusoid(scalar).to(next(self.parameters()).dtype))
 
 

@@ -125,11 +125,11 @@ class DiT(nn.Module):
     def forward(
         self,
         latents: Float[Tensor, "B C t h w"],
-        time: Float[Tensor, "B"],
+        time: Float[Tensor, " B"],
         text: Float[Tensor, "B M d"],
         text_mask: Bool[Tensor, "B M"] | None,
         pooled: Float[Tensor, "B p"],
-        guidance: Float[Tensor, "B"] | None = None,
+        guidance: Float[Tensor, " B"] | None = None,
         given: Bool[Tensor, "B t"] | None = None,
         added: Added | None = None,
     ) -> Float[Tensor, "B V t h w"]:
@@ -170,7 +170,7 @@ class DiT(nn.Module):
         t, h, w = (n // p for n, p in zip(size, self.config.patch, strict=True))
         return t, h, w
 
-    def _guidance(self, guidance: Float[Tensor, "B"] | None) -> Tensor | float:
+    def _guidance(self, guidance: Float[Tensor, " B"] | None) -> Tensor | float:
         if (guidance is None) != (self.guidance_in is None):
             wanted = "needs an embedded guidance scale (x 1000)" if guidance is None else "takes no embedded guidance: leave it None"
             raise InputError(f"guidance={guidance}: this model {wanted}")
@@ -183,7 +183,7 @@ class DiT(nn.Module):
             return None
         return given[:, :: self.config.patch[0]].repeat_interleave(grid[1] * grid[2], dim=1)[:, :, None]
 
-    def _given_vector(self, time: Float[Tensor, "B"], pooled: Float[Tensor, "B p"]) -> Float[Tensor, "B D"]:
+    def _given_vector(self, time: Float[Tensor, " B"], pooled: Float[Tensor, "B p"]) -> Float[Tensor, "B D"]:
         """What is given is at time 0, and guidance is not for it."""
         return self.time_in(torch.zeros_like(time)) + self.vector_in(pooled)
 

@@ -89,7 +89,7 @@ class TokenRefiner(nn.Module):
         self.c_embedder = MeanTextEmbedder(text_width, width)
         self.individual_token_refiner = RefinerStack(width, heads, blocks)
 
-    def forward(self, text: Float[Tensor, "B L d"], time: Float[Tensor, "B"], mask: Bool[Tensor, "B L"] | None) -> Float[Tensor, "B L D"]:
+    def forward(self, text: Float[Tensor, "B L d"], time: Float[Tensor, " B"], mask: Bool[Tensor, "B L"] | None) -> Float[Tensor, "B L D"]:
         condition = self.t_embedder(time) + self.c_embedder(masked_mean(text, mask))
         key_mask = None if mask is None else F.pad(mask[:, 1:], (1, 0), value=True)
         return self.individual_token_refiner(self.input_embedder(text), condition, key_mask)

@@ -47,11 +47,11 @@ class Case:
     """A held-out clip, its sound for Whisper, and its first frame as the picture."""
 
     clip: SpeechClip
-    sound: Float[Tensor, "n"]
+    sound: Float[Tensor, " n"]
     face: Portrait
 
     @property
-    def opening(self) -> Float[Tensor, "T"]:
+    def opening(self) -> Float[Tensor, " T"]:
         return torch.tensor(self.clip.truth["opening"])
 
     @property
@@ -69,7 +69,7 @@ def make_case(number: int, side: int) -> Case:
     return Case(clip, resample(clip.sound, VOICE_RATE, RATE), uncut)
 
 
-def best_lag(seen: Float[Tensor, "T"], truth: Float[Tensor, "T"]) -> int:
+def best_lag(seen: Float[Tensor, " T"], truth: Float[Tensor, " T"]) -> int:
     """Frames by which the picture follows the truth (above 0: it is late), where both agree best."""
     count = len(truth)
 
@@ -81,13 +81,13 @@ def best_lag(seen: Float[Tensor, "T"], truth: Float[Tensor, "T"]) -> int:
 
 
 @torch.inference_mode()
-def embedded(frames: Frames, network: EfficientNetLite0) -> Float[Tensor, "1280"]:
+def embedded(frames: Frames, network: EfficientNetLite0) -> Float[Tensor, " 1280"]:
     """Who it is: the mean over frames of what an ImageNet network sees."""
     pixels = rearrange(frames.float() / 255, "T H W C -> T C H W")
     return network.embed(F.interpolate(pixels, (SEEN, SEEN), mode="bilinear", antialias=True)).mean(0)
 
 
-def mouths(tracker: FaceTracker, frames: Frames, truth: Float[Tensor, "T"], other: Float[Tensor, "T"]) -> dict[str, float]:
+def mouths(tracker: FaceTracker, frames: Frames, truth: Float[Tensor, " T"], other: Float[Tensor, " T"]) -> dict[str, float]:
     """How a mouth follows its own sentence and, for comparison, another's."""
     seen = tracker.read(frames).opening
     return {"correlation": correlation(seen, truth), "shuffled": correlation(seen, other), "lag": float(best_lag(seen, truth))}

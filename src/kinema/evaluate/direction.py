@@ -48,7 +48,7 @@ def moving_flow(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "n 2"]:
     return apart[np.linalg.norm(apart, axis=-1) > MOVING]
 
 
-def travel(frames: UInt8[Tensor, "T H W 3"]) -> Float[np.ndarray, "2"]:
+def travel(frames: UInt8[Tensor, "T H W 3"]) -> Float[np.ndarray, " 2"]:
     """How far the subject went in the whole video: (right, down), in frame heights."""
     finder = opencv().DISOpticalFlow_create(opencv().DISOPTICAL_FLOW_PRESET_MEDIUM)
     steps = [moving_flow(finder.calc(before, after, None)) for before, after in pairwise(grey_frames(frames))]

@@ -39,7 +39,7 @@ class Lesson:
     middle: Rows  # [112 h16 w16], float16
     last: Rows  # [320 h32 w32], float16
     boxes: Float[Tensor, "n 2 4"]  # in cells; NaN where there is no subject, or too little of it is seen
-    places: Int[Tensor, "n"]
+    places: Int[Tensor, " n"]
 
     @classmethod
     def read(cls, folder: Path, split: Split) -> "Lesson":
@@ -99,7 +99,7 @@ class JudgesTask(Task):
         heat, astray = finding_loss(self.model.finder(*maps), self.lesson.boxes[frames].to(generator.device))
         return who + where + heat + BOX_WEIGHT * astray, {"subject": who, "top1": named, "place": where, "heat": heat, "box": astray}
 
-    def draw(self, top: int, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
+    def draw(self, top: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
         return torch.randint(top, (count,), generator=generator, device=generator.device).cpu()
 
     def name(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ GROUP, BACKDROPS = 40, 3  # subjects of a file of sprites, shards of clips behin
 TURNED, SQUEEZED, LIT, STYLED = 0.12, 0.1, 0.6, 0.4  # shares of sprites
 
 
-def visible(boxes: Float[Tensor, "... 4"], height: int, width: int) -> Float[Tensor, "..."]:
+def visible(boxes: Float[Tensor, "... 4"], height: int, width: int) -> Float[Tensor, " ..."]:
     """Share of each box within a frame; 0 for a box that is NaN."""
     limits = torch.tensor([width, height, width, height]).to(boxes)
     inside = torch.minimum(boxes.clamp(min=0), limits)
@@ -45,7 +45,7 @@ class Pieces:
 
     middle: Rows  # [112 h16 w16], float16
     last: Rows  # [320 h32 w32], float16
-    subjects: Int[Tensor, "n"]  # places in the pack
+    subjects: Int[Tensor, " n"]  # places in the pack
 
     @classmethod
     def read(cls, folder: Path) -> "Pieces":
@@ -55,7 +55,7 @@ class Pieces:
         return cls(Rows(middle), Rows(last), torch.cat(subjects))
 
 
-def write_pieces(path: Path, pictures: list[Float[Tensor, "_ 3 S S"]], subjects: Int[Tensor, "n"], backbone: EfficientNetLite0) -> None:
+def write_pieces(path: Path, pictures: list[Float[Tensor, "_ 3 S S"]], subjects: Int[Tensor, " n"], backbone: EfficientNetLite0) -> None:
     """See the pieces and write what is seen."""
     seen = [backbone(some.to(backbone.stem.weight)) for some in pictures]
     middle, last = (torch.cat([part.half().cpu() for part in parts]).contiguous() for parts in zip(*seen, strict=True))
@@ -63,7 +63,7 @@ def write_pieces(path: Path, pictures: list[Float[Tensor, "_ 3 S S"]], subjects:
         save_file({"middle": middle, "last": last, "subjects": subjects}, draft)
 
 
-def cut_from(shard: Shard, pack: SpritePack) -> tuple[list[Float[Tensor, "_ 3 S S"]], Int[Tensor, "n"]]:
+def cut_from(shard: Shard, pack: SpritePack) -> tuple[list[Float[Tensor, "_ 3 S S"]], Int[Tensor, " n"]]:
     """Every subject in every frame of a shard that is well in sight, loosely cut out, and its place in the pack."""
     height, width = shard.frames.shape[-2:]
     seen = (visible(shard.boxes, height, width) > VISIBLE) & ((shard.boxes[..., 2:] - shard.boxes[..., :2]).amax(-1) > LEAST)

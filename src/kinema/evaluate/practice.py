@@ -163,7 +163,7 @@ class Rows:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, numbers: Int[Tensor, "n"]) -> Tensor:
+    def __getitem__(self, numbers: Int[Tensor, " n"]) -> Tensor:
         which = torch.searchsorted(self.ends, numbers, right=True).tolist()
         return torch.stack([self.parts[part][row - int(self.ends[part])] for part, row in zip(which, numbers.tolist(), strict=True)])
 

@@ -88,7 +88,7 @@ class I3D:
         self.net = torch.jit.load(path).eval()
 
     @torch.inference_mode()
-    def video(self, frames: UInt8[Tensor, "T 3 H W"]) -> Float[Tensor, "d"]:
+    def video(self, frames: UInt8[Tensor, "T 3 H W"]) -> Float[Tensor, " d"]:
         """16 evenly spread frames, resized to 224 pixels by the network, in [-1, 1]."""
         places = torch.linspace(0, len(frames) - 1, I3D_FRAMES).round().long()
         clip = F.interpolate(frames[places].float(), (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False) / 127.5 - 1

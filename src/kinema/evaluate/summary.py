@@ -70,7 +70,7 @@ def summarise(values: Float[np.ndarray, "models prompts"], higher: bool, seed: i
     ]
 
 
-def interval(sample: Float[np.ndarray, "n"]) -> tuple[float, float]:
+def interval(sample: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """The middle 95 %; NaN where nothing was drawn."""
     there = sample[np.isfinite(sample)]
     if not len(there):

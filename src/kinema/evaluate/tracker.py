@@ -38,7 +38,7 @@ CLIPS, DRAWN, HELD, STEPS, BATCH, RATE = 144, 24, 16, 600, 48, 2e-3
 class Reading:
     """What a face does, frame by frame."""
 
-    opening: Float[Tensor, "T"]  # of the mouth, about 0 ... 1
+    opening: Float[Tensor, " T"]  # of the mouth, about 0 ... 1
     expression: Float[Tensor, "T 5"]  # shares of NAMES
     turns: Float[Tensor, "T 3"]  # TURNS in degrees
 
@@ -135,7 +135,7 @@ def teach(folder: Path, vae: CausalVAE, steps: int = STEPS, seed: int = 0) -> Fa
     return tracker.eval().requires_grad_(False)
 
 
-def correlation(a: Float[Tensor, "n"], b: Float[Tensor, "n"]) -> float:
+def correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
     """Pearson's; 0 where one does not vary."""
     if a.std() < 1e-6 or b.std() < 1e-6:
         return 0.0

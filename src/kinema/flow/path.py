@@ -12,7 +12,7 @@ from torch import Tensor
 from kinema.flow.sigmas import shift_sigmas
 
 
-def interpolate(data: Float[Tensor, "B *rest"], noise: Float[Tensor, "B *rest"], sigma: Float[Tensor, "B"]) -> Float[Tensor, "B *rest"]:
+def interpolate(data: Float[Tensor, " B *rest"], noise: Float[Tensor, " B *rest"], sigma: Float[Tensor, " B"]) -> Float[Tensor, " B *rest"]:
     """Each sample at its own noise level in [0, 1]: 0 gives the data, 1 the noise."""
     level = rearrange(sigma, f"B -> B {'1 ' * (data.ndim - 1)}")
     return (1 - level) * data + level * noise
@@ -23,7 +23,7 @@ def velocity_target(data: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"
     return noise - data
 
 
-def training_sigmas(count: int, shift: float, generator: torch.Generator) -> Float[Tensor, "B"]:
+def training_sigmas(count: int, shift: float, generator: torch.Generator) -> Float[Tensor, " B"]:
     """Noise levels to train at, strictly between 0 and 1, on the generator's device: logit-normal(0, 1), then shifted as in sampling.
 
     Source: Esser et al. 2024 (arXiv 2403.03206), section 3.1.

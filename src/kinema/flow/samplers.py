@@ -31,7 +31,7 @@ class Sampler:
     calls: int  # of the model, a step
 
     def __call__(
-        self, velocity: Velocity, noise: Float[Tensor, "*shape"], sigmas: Float[Tensor, "S"], on_step: OnStep | None = None
+        self, velocity: Velocity, noise: Float[Tensor, "*shape"], sigmas: Float[Tensor, " S"], on_step: OnStep | None = None
     ) -> Float[Tensor, "*shape"]:
         """From noise to data along `sigmas`, which fall from 1 to 0."""
         start = noise.to(torch.promote_types(noise.dtype, torch.float32))

@@ -13,7 +13,7 @@ MANY_STEPS, SHIFT_AT_MANY = 50, 7.0
 FEW_STEPS, SHIFT_AT_FEW = 20, 17.0
 
 
-def shift_sigmas(sigmas: Float[Tensor, "S"], shift: float) -> Float[Tensor, "S"]:
+def shift_sigmas(sigmas: Float[Tensor, " S"], shift: float) -> Float[Tensor, " S"]:
     """Spend more of a schedule at high noise; 0 and 1 stay where they are.
 
     sigmas: noise levels in [0, 1].
@@ -26,7 +26,7 @@ def shift_sigmas(sigmas: Float[Tensor, "S"], shift: float) -> Float[Tensor, "S"]
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
-def schedule(steps: int, shift: float) -> Float[Tensor, "S"]:
+def schedule(steps: int, shift: float) -> Float[Tensor, " S"]:
     """The steps + 1 noise levels of a run, from 1 down to 0, float32.
 
     Raises InputError unless steps >= 1 and shift > 0.
@@ -45,6 +45,6 @@ def default_shift(steps: int) -> float:
     return SHIFT_AT_MANY + (SHIFT_AT_FEW - SHIFT_AT_MANY) * min(max(share, 0.0), 1.0)
 
 
-def timesteps(sigmas: Float[Tensor, "S"]) -> Float[Tensor, "S"]:
+def timesteps(sigmas: Float[Tensor, " S"]) -> Float[Tensor, " S"]:
     """What the model is told at these noise levels: 0 to 1000."""
     return 1000 * sigmas

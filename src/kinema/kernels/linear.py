@@ -22,21 +22,21 @@ def has_onednn(x: Tensor) -> bool:
 
 
 def onednn_product(
-    x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"] | None = None, *, gelu: bool = False
+    x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None = None, *, gelu: bool = False
 ) -> Float[Tensor, "*any o"]:
     """x @ weight.T + bias. Both are made contiguous: for other strides oneDNN falls back to a loop a thousand times slower."""
     bend, kind = ("gelu", "tanh") if gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, bend, [], kind)
 
 
-def linear(x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"] | None = None) -> Float[Tensor, "*any o"]:
+def linear(x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None = None) -> Float[Tensor, "*any o"]:
     """x @ weight.T + bias, any device and dtype."""
     if x.dtype == torch.float32 and has_onednn(x):
         return onednn_product(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
-def linear_gelu(x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"]) -> Float[Tensor, "*any o"]:
+def linear_gelu(x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]) -> Float[Tensor, "*any o"]:
     """GELU (tanh form) of `linear`; fused where oneDNN does it, at a quarter of the separate GELU's time."""
     if has_onednn(x):
         return onednn_product(x, weight, bias, gelu=True)

@@ -20,7 +20,7 @@ FLOOR_DB = 8.0  # how many decades below the loudest band the rest is cut
 AAC_BITS = 96_000
 
 
-def read_audio(path: Path | str, rate: int = RATE, longest: float | int | None = None) -> Float[Tensor, "n"]:
+def read_audio(path: Path | str, rate: int = RATE, longest: float | int | None = None) -> Float[Tensor, " n"]:
     """The first sound track of a file as mono float32 in [-1, 1], `rate` samples a second; channels are averaged.
 
     longest: seconds; a longer file is refused, not cut.
@@ -48,7 +48,7 @@ def read_audio(path: Path | str, rate: int = RATE, longest: float | int | None =
     return sound
 
 
-def resample(sound: Float[np.ndarray, "n"] | Float[Tensor, "n"], rate: int, to: int) -> Float[Tensor, "m"]:
+def resample(sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int, to: int) -> Float[Tensor, " m"]:
     """To another number of samples a second."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=to)
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, dtype=np.float32)[None], format="flt", layout="mono")
@@ -57,7 +57,7 @@ def resample(sound: Float[np.ndarray, "n"] | Float[Tensor, "n"], rate: int, to: 
     return torch.from_numpy(np.concatenate([part.to_ndarray().reshape(-1) for part in parts]))
 
 
-def write_wav(path: Path | str, sound: Float[np.ndarray, "n"] | Float[Tensor, "n"], rate: int) -> None:
+def write_wav(path: Path | str, sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int) -> None:
     """16-bit mono. Raises OutputError where it cannot be written."""
     levels = (np.asarray(sound, np.float32).clip(-1, 1) * 32767).round().astype("<i2")
     with whole_file(Path(path)) as draft, wave.open(str(draft), "wb") as file:
@@ -65,7 +65,7 @@ def write_wav(path: Path | str, sound: Float[np.ndarray, "n"] | Float[Tensor, "n
         file.writeframes(levels.tobytes())
 
 
-def mux(video: Path, sound: Float[np.ndarray, "n"] | Float[Tensor, "n"], rate: int) -> None:
+def mux(video: Path, sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int) -> None:
     """Give a finished MP4 a voice: its frames are copied, the sound becomes AAC; the file is replaced when it is whole."""
     with (
         whole_file(video) as draft,
@@ -91,7 +91,7 @@ def mel_filters() -> Float[Tensor, "80 201"]:
     """Triangles on Slaney's mel scale (linear to 1 kHz, logarithmic above), each of area 1: what Whisper was trained with."""
     break_hz, break_mel, step = 1000.0, 15.0, np.log(6.4) / 27
 
-    def to_hz(mel: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    def to_hz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return np.where(mel < break_mel, mel * 200 / 3, break_hz * np.exp(step * (mel - break_mel)))
 
     top = break_mel + np.log(RATE / 2 / break_hz) / step
@@ -103,7 +103,7 @@ def mel_filters() -> Float[Tensor, "80 201"]:
     return torch.from_numpy(triangles.astype(np.float32))
 
 
-def log_mel(sound: Float[Tensor, "n"]) -> Float[Tensor, "80 T"]:
+def log_mel(sound: Float[Tensor, " n"]) -> Float[Tensor, "80 T"]:
     """Whisper's input, 100 frames a second. sound: RATE samples a second; silence gives a constant.
 
     Source: Radford et al. 2022 (arXiv 2212.04356), section 2.2.

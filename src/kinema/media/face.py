@@ -69,7 +69,7 @@ def network(packed: Packed) -> Any:
     return net
 
 
-def ask(packed: Packed, pixels: Float[np.ndarray, "1 h w 3"]) -> list[Float[np.ndarray, "..."]]:
+def ask(packed: Packed, pixels: Float[np.ndarray, "1 h w 3"]) -> list[Float[np.ndarray, " ..."]]:
     """All outputs, largest first."""
     net = network(packed)
     net.set_tensor(net.get_input_details()[0]["index"], np.ascontiguousarray(pixels, np.float32))

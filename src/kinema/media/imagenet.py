@@ -122,7 +122,7 @@ class EfficientNetLite0(nn.Module):
 
 
 @cache
-def classifier() -> tuple[Float[Tensor, "1000 1280"], Float[Tensor, "1000"]]:
+def classifier() -> tuple[Float[Tensor, "1000 1280"], Float[Tensor, " 1000"]]:
     """The published last layer."""
     state = torch.load(located(EFFICIENTNET), map_location="cpu", weights_only=True)
     return state["_fc.weight"], state["_fc.bias"]

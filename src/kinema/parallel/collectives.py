@@ -26,7 +26,7 @@ def sum_over(x: Tensor, group: ProcessGroup) -> Tensor:
     return x
 
 
-def gather_rows(x: Float[Tensor, "n *rest"], counts: Sequence[int], group: ProcessGroup) -> Float[Tensor, "m *rest"]:
+def gather_rows(x: Float[Tensor, " n *rest"], counts: Sequence[int], group: ProcessGroup) -> Float[Tensor, " m *rest"]:
     """Every rank's rows, one after the other; rank r brings counts[r] of them."""
     parts = [x.new_empty((max(counts), *x.shape[1:])) for _ in counts]
     padded = x.new_zeros((max(counts), *x.shape[1:]))

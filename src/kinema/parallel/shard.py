@@ -134,7 +134,7 @@ class Rows:
         self.received = [sum(row in rows for row in wanted[rank]) for rows in kept]
         self.stay = len(parts) == 1
 
-    def __call__(self, weight: Float[Tensor, "r *rest"]) -> Float[Tensor, "r *rest"]:
+    def __call__(self, weight: Float[Tensor, " r *rest"]) -> Float[Tensor, " r *rest"]:
         if self.stay:
             return weight
         return Exchange.apply(weight[self.order.to(weight.device)], self.sent, self.received, self.group)

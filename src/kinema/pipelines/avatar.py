@@ -163,7 +163,7 @@ class TalkingFace:
         return states.to(self.video.placement.device, self.video.placement.dtype)
 
     @torch.inference_mode()
-    def speak(self, face: Portrait, sound: Float[Tensor, "n"], acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
+    def speak(self, face: Portrait, sound: Float[Tensor, " n"], acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
         """All frames of a sound, 16 kHz, window by window; together they last as long as it.
 
         Raises InputError where it is empty or longer than LONGEST seconds.
@@ -186,7 +186,7 @@ class TalkingFace:
             yield fresh
 
     @torch.inference_mode()
-    def stream(self, face: Portrait, sound: Float[Tensor, "n"], acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
+    def stream(self, face: Portrait, sound: Float[Tensor, " n"], acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
         """The same, but a window hears no more than what has arrived when its last frame is said: sound in chunks, frames in order.
 
         The delay is bounded: a window's own new frames, and the time that it takes to make them.

@@ -129,7 +129,7 @@ class Request:
         if not 0 <= low <= high <= 1:
             raise InputError(f"guidance_interval={low} {high} must be two noise levels in order, from 0 (data) to 1 (noise)")
         if (low, high) != (0, 1) and self.guidance == 1:
-            raise InputError("guidance_interval needs classifier-free guidance above 1: this request has none, or the model takes it as input")
+            raise InputError("guidance_interval needs classifier-free guidance above 1: there is none, or the model takes it as input")
         if not 1 <= self.reuse <= 10:
             raise InputError(f"reuse={self.reuse} is out of range: use 1 (every step is computed) to 10; 3 is usual")
         if self.sampler not in SAMPLERS:

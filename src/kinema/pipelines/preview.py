@@ -33,7 +33,7 @@ class Colours:
     """Linear map from latents, as the DiT sees them, to colours in [-1, 1]."""
 
     weight: Float[Tensor, "3 C"]
-    bias: Float[Tensor, "3"]
+    bias: Float[Tensor, " 3"]
 
     @classmethod
     def of(cls, pipeline: "VideoPipeline") -> "Colours":

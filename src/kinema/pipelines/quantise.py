@@ -71,7 +71,7 @@ def write(path: Path, state: LazyState, chosen: set[str], form: Form, on_group: 
         file.write(struct.pack("<Q", len(text)) + text)
         for done, group in enumerate(state.groups, 1):
             for tensor in pieces(state, group, chosen, form, dry=False).values():
-                file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             on_group(done, len(state.groups))
     return text
 

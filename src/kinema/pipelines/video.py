@@ -103,7 +103,7 @@ class Clock:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
-def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, "1"] | None, known: Known | None) -> Velocity:
+def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, known: Known | None) -> Velocity:
     """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves."""
     beside = known.beside if known and dit.config.image_condition == "latent_concat" else []
     kept = None if beside else known
@@ -298,7 +298,7 @@ class VideoPipeline:
         whole, part, before = noise[0, :, :0].float().cpu(), None, range(0)
         for number, span in enumerate(work):
             ahead = TIME_STRIDE * (span.start - before.start)
-            shown = {} if part is None else dict(enumerate(self.decode(part)[ahead:]))
+            shown: Places = {} if part is None else dict(enumerate(self.decode(part)[ahead:]))
             known = self.known(shown | places_within(places, span), replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape)
             steps = number * request.steps, len(work) * request.steps
             part = self.denoise(request, noise[:, :, span.start : span.stop], known, steps, on_step, on_clean)

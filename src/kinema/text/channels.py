@@ -23,8 +23,8 @@ SHIPPED = Path(__file__).parents[1] / "pretrained" / "text" / "smollm2_channels.
 class Channels:
     """Mean and standard deviation of each channel over real tokens."""
 
-    mean: Float[Tensor, "d"]  # float32
-    std: Float[Tensor, "d"]  # float32, above 0
+    mean: Float[Tensor, " d"]  # float32
+    std: Float[Tensor, " d"]  # float32, above 0
 
     @classmethod
     def read(cls, path: Path, template: str, device: torch.device) -> "Channels":

@@ -108,7 +108,7 @@ class AvatarTraining(Task):
         self.model.to(self.device)
         self.last = Work()
 
-    def drive(self, chosen: Int[Tensor, "B"], generator: torch.Generator) -> Drive:
+    def drive(self, chosen: Int[Tensor, " B"], generator: torch.Generator) -> Drive:
         """What drives these clips; some of it is left out by chance."""
         clips, (frames, height, width) = self.clips, self.clips.latents.shape[-3:]
         speaks, shows, turns = (torch.rand(len(chosen), generator=generator) >= share for share in (self.recipe.drop, 0.5, 0.5))
@@ -124,7 +124,7 @@ class AvatarTraining(Task):
         )
         return found.to(self.device)
 
-    def weights(self, chosen: Int[Tensor, "B"]) -> Float[Tensor, "B t h w"]:
+    def weights(self, chosen: Int[Tensor, " B"]) -> Float[Tensor, "B t h w"]:
         """How much each latent cell counts; their mean is 1."""
         size = self.clips.latents.shape[-3:]
         found = (

@@ -39,7 +39,7 @@ class AvatarClips:
     pose: Float[Tensor, "n T 5"]  # yaw, pitch, roll, x, y
     face_box: Float[Tensor, "n T 4"]  # x0, y0, x1, y1, in [0, 1]
     mouth_box: Float[Tensor, "n T 4"]
-    prompt: Int[Tensor, "n"]  # of PROMPTS
+    prompt: Int[Tensor, " n"]  # of PROMPTS
 
 
 def encode_clip(clip: SpeechClip, vae: CausalVAE) -> dict[str, Tensor]:

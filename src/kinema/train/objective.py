@@ -52,8 +52,8 @@ class FlowConfig:
 class Draws:
     """What chance decides for each sample of a rank's batch."""
 
-    sigma: Float[Tensor, "B"]
-    dropped: Bool[Tensor, "B"]  # whose text is left out
+    sigma: Float[Tensor, " B"]
+    dropped: Bool[Tensor, " B"]  # whose text is left out
     given: Bool[Tensor, "B t"]  # latent frames that stay clean
     noise: Float[Tensor, "B C t h w"]
 
@@ -90,8 +90,8 @@ def drop_text(
     text: Float[Tensor, "B L d"],
     mask: Bool[Tensor, "B L"] | None,
     pooled: Float[Tensor, "B p"],
-    null: tuple[Float[Tensor, "one n d"], Float[Tensor, "p"]],
-    dropped: Bool[Tensor, "B"],
+    null: tuple[Float[Tensor, "one n d"], Float[Tensor, " p"]],
+    dropped: Bool[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B L d"], Bool[Tensor, "B L"] | None, Float[Tensor, "B p"]]:
     """The empty prompt's state in place of a dropped text: repeated as often as the text has tokens, so that none is padding."""
     states, vector = null
@@ -105,7 +105,7 @@ def flow_loss(
     mask: Bool[Tensor, "B L"] | None,
     pooled: Float[Tensor, "B p"],
     draws: Draws,
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Each sample's squared error of the velocity, a mean over the frames that are not given; bfloat16 inside, float32 outside."""
     noisy = torch.where(draws.given[:, None, :, None, None], data, interpolate(data, draws.noise, draws.sigma))
     with torch.autocast(data.device.type, torch.bfloat16):
@@ -114,7 +114,7 @@ def flow_loss(
     return (error * ~draws.given).sum(1) / (~draws.given).sum(1)
 
 
-def by_sigma(loss: Float[Tensor, "B"], sigma: Float[Tensor, "B"]) -> dict[str, Tensor]:
+def by_sigma(loss: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> dict[str, Tensor]:
     """The mean loss in each quarter of the noise range; NaN where a batch has no sample in it."""
     place = (sigma * SIGMA_BINS).long().clamp(max=SIGMA_BINS - 1)
     return {f"loss_{bin}": torch.where(place == bin, loss.detach(), torch.nan).nanmean() for bin in range(SIGMA_BINS)}

@@ -23,7 +23,7 @@ LEVEL = (2.5, 97.5)  # per cent: a 95 % interval
 TRUSTED = 0.5  # of the resamples must give a law, else there is none
 
 
-Number = float | Float[np.ndarray, "k"]
+Number = float | Float[np.ndarray, " k"]
 """One value, or one for each resample."""
 
 
@@ -136,7 +136,7 @@ def by_budget(points: Sequence[Point]) -> list[list[Point]]:
     return groups
 
 
-def log_sizes(group: Sequence[Point]) -> Float[np.ndarray, "n"]:
+def log_sizes(group: Sequence[Point]) -> Float[np.ndarray, " n"]:
     return np.log([point.params for point in group])
 
 
@@ -145,7 +145,7 @@ def parabolas(group: Sequence[Point], losses: Float[np.ndarray, "n k"]) -> Float
     return np.polyfit(log_sizes(group), losses, 2)
 
 
-def floors(group: Sequence[Point], curves: Float[np.ndarray, "3 k"]) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+def floors(group: Sequence[Point], curves: Float[np.ndarray, "3 k"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """ln N and ln D where each parabola is least; NaN for N where it is a hill or the floor lies beyond the sizes run."""
     x = log_sizes(group)
     low = -curves[1] / (2 * np.where(curves[0] > 0, curves[0], np.nan))
@@ -153,7 +153,7 @@ def floors(group: Sequence[Point], curves: Float[np.ndarray, "3 k"]) -> tuple[Fl
     return np.where((low >= x.min()) & (low <= x.max()), low, np.nan), tokens
 
 
-def valley(group: Sequence[Point], curve: Float[np.ndarray, "3"]) -> Valley:
+def valley(group: Sequence[Point], curve: Float[np.ndarray, " 3"]) -> Valley:
     """What is told of a budget whose parabola is no hill."""
     x = -curve[1] / (2 * curve[0])
     within, tokens = (float(each[0]) for each in floors(group, curve[:, None]))

@@ -24,7 +24,7 @@ def to_pixels(clips: UInt8[Tensor, "B T C H W"]) -> Float[Tensor, "B C T H W"]:
 
 
 @torch.no_grad()
-def latent_statistics(model: CausalVAE, pool: Pool) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+def latent_statistics(model: CausalVAE, pool: Pool) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
     """Mean and standard deviation of each latent channel, over sampled latents of some of the pool's clips."""
     total = square = torch.zeros(model.config.latent_channels, device=pool.device)
     for clip in pool.draw(STATISTICS_CLIPS, torch.Generator(pool.device).manual_seed(0))["frames"]:
@@ -35,7 +35,7 @@ def latent_statistics(model: CausalVAE, pool: Pool) -> tuple[Float[Tensor, "C"],
 
 
 @torch.no_grad()
-def normalise_latents(model: CausalVAE, mean: Float[Tensor, "C"], std: Float[Tensor, "C"]) -> None:
+def normalise_latents(model: CausalVAE, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:
     """Fold latents <- (latents - mean) / std into the encoder's last 1x1x1 convolution, and its inverse into the decoder's first.
 
     No reconstruction changes by it.

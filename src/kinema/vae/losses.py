@@ -55,12 +55,12 @@ def perceptual_mean(
     return distance(ours, theirs).mean()
 
 
-def critic_loss(real: Float[Tensor, "..."], fake: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+def critic_loss(real: Float[Tensor, " ..."], fake: Float[Tensor, " ..."]) -> Float[Tensor, ""]:
     """Hinge: each patch of a real clip should score above 1, of a reconstruction below -1."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
-def adversarial_loss(fake: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+def adversarial_loss(fake: Float[Tensor, " ..."]) -> Float[Tensor, ""]:
     """What the autoencoder lowers: reconstructions should score high."""
     return -fake.mean()
 

@@ -128,7 +128,7 @@ class Posterior:
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + (0.5 * self.logvar).exp() * noise
 
-    def kl(self) -> Float[Tensor, "B"]:
+    def kl(self) -> Float[Tensor, " B"]:
         """Divergence from the standard normal in nats, summed over each clip's latent."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)
 

@@ -128,13 +128,13 @@ class PerceptualDistance(nn.Module):
             self.register_buffer(f"head_{level}", heads[f"lin{level}.model.1.weight"])
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, ours: Float[Tensor, "B 3 H W"], theirs: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
+    def forward(self, ours: Float[Tensor, "B 3 H W"], theirs: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
         """Pictures in [-1, 1], sides of 16 pixels or more."""
         both = self.features((torch.cat([ours, theirs]).float() + 1) / 2)
         levels = [self.level(number, *features.chunk(2)) for number, features in enumerate(both)]
         return torch.stack(levels).sum(0)
 
-    def level(self, number: int, ours: Float[Tensor, "B C h w"], theirs: Float[Tensor, "B C h w"]) -> Float[Tensor, "B"]:
+    def level(self, number: int, ours: Float[Tensor, "B C h w"], theirs: Float[Tensor, "B C h w"]) -> Float[Tensor, " B"]:
         difference = (unit_length(ours) - unit_length(theirs)).square()
         return F.conv2d(difference, self.get_buffer(f"head_{number}")).mean((1, 2, 3))
 

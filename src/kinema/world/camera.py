@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from kinema.records import CAMERA_MOVEMENTS
 
-Series: TypeAlias = Float[np.ndarray, "T"]
+Series: TypeAlias = Float[np.ndarray, " T"]
 Matrices: TypeAlias = Float[np.ndarray, "T 3 3"]
 Vectors: TypeAlias = Float[np.ndarray, "... T 3"]
 

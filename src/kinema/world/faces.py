@@ -115,13 +115,13 @@ def draw_look(rng: np.random.Generator) -> Look:
 class Performance:
     """What a face does, frame by frame; all [T], and the expression's own numbers as columns."""
 
-    opening: Float[np.ndarray, "T"]  # of the mouth: 0 closed, 1 wide open
-    width: Float[np.ndarray, "T"]  # of the mouth: -1 rounded, 1 spread
-    blink: Float[np.ndarray, "T"]  # 0 open eyes, 1 closed
+    opening: Float[np.ndarray, " T"]  # of the mouth: 0 closed, 1 wide open
+    width: Float[np.ndarray, " T"]  # of the mouth: -1 rounded, 1 spread
+    blink: Float[np.ndarray, " T"]  # 0 open eyes, 1 closed
     expression: Float[np.ndarray, "T 5"]  # rows of EXPRESSIONS, times their strength
-    yaw: Float[np.ndarray, "T"]  # degrees; above 0 the face turns to the picture's right
-    pitch: Float[np.ndarray, "T"]  # degrees; above 0 it looks down
-    roll: Float[np.ndarray, "T"]  # degrees; above 0 it leans to the picture's right
+    yaw: Float[np.ndarray, " T"]  # degrees; above 0 the face turns to the picture's right
+    pitch: Float[np.ndarray, " T"]  # degrees; above 0 it looks down
+    roll: Float[np.ndarray, " T"]  # degrees; above 0 it leans to the picture's right
     center: Float[np.ndarray, "T 2"]  # x, y of the head
     radius: float
 

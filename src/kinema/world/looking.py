@@ -18,7 +18,7 @@ def fitted(frames: UInt8[Tensor, "T 3 H W"], size: int = SEEN) -> Float[Tensor, 
 
 
 def cut(
-    frames: UInt8[Tensor, "n 3 H W"], middles: Float[Tensor, "n 2"], sides: Float[Tensor, "n"], mirrored: Bool[Tensor, "n"] | None = None
+    frames: UInt8[Tensor, "n 3 H W"], middles: Float[Tensor, "n 2"], sides: Float[Tensor, " n"], mirrored: Bool[Tensor, " n"] | None = None
 ) -> Float[Tensor, "n 3 SIDE SIDE"]:
     """Squares out of frames, in [0, 1]; beyond a frame its edge runs on. middles (x, y) and sides in pixels."""
     height, width = frames.shape[-2:]
@@ -32,6 +32,6 @@ def cut(
     return F.grid_sample(frames.float() / 255, grid, padding_mode="border", align_corners=False)
 
 
-def middles_and_sides(boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+def middles_and_sides(boxes: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
     """Middles and longer sides of boxes (left, top, right, bottom)."""
     return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)

@@ -370,7 +370,7 @@ def mirrored(path: str, facing: str, prefer: bool) -> bool:
     return facing != heading if heading in ("left", "right") else prefer
 
 
-def loop_frames(frames: int, length: int, start: int) -> Int[np.ndarray, "T"]:
+def loop_frames(frames: int, length: int, start: int) -> Int[np.ndarray, " T"]:
     """Which frame of its own loop (12 fps, `length` frames) a sprite shows in each frame of the clip."""
     return (start + np.arange(frames)) % length
 

@@ -41,7 +41,7 @@ def upload(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _axes(height: int, width: int, device: torch.device) -> tuple[Float[Tensor, "W"], Float[Tensor, "H 1"]]:
+def _axes(height: int, width: int, device: torch.device) -> tuple[Float[Tensor, " W"], Float[Tensor, "H 1"]]:
     """u of the frame's columns, v of its rows."""
     columns, rows = torch.arange(width, dtype=torch.float32), torch.arange(height, dtype=torch.float32)
     return ((columns + 0.5 - width / 2) / height).to(device), ((rows + 0.5 - height / 2) / height)[:, None].to(device)

@@ -32,8 +32,8 @@ SUBJECT, PLACE = GlimpseConfig(), GlimpseConfig(cell=128, width=256, dropout=0.3
 class Reading:
     """What a video shows, as log-probabilities."""
 
-    subjects: Float[Tensor, "subjects"]
-    places: Float[Tensor, "places"]
+    subjects: Float[Tensor, " subjects"]
+    places: Float[Tensor, " places"]
 
 
 class Sight(NamedTuple):

@@ -72,7 +72,7 @@ class SpeechClip:
     """A clip with its voice and its truth."""
 
     frames: UInt8[np.ndarray, "T H W 3"]
-    sound: Float[np.ndarray, "n"]  # RATE samples a second, as long as the frames
+    sound: Float[np.ndarray, " n"]  # RATE samples a second, as long as the frames
     truth: dict[str, Any]
 
 
@@ -119,14 +119,14 @@ def sample_speech(seed: int, split: Split = "train", frames: int = 33, height: i
     )
 
 
-def wander(rng: np.random.Generator, frames: int, fps: float | int, speed: float = 0.5) -> Float[np.ndarray, "T"]:
+def wander(rng: np.random.Generator, frames: int, fps: float | int, speed: float = 0.5) -> Float[np.ndarray, " T"]:
     """A smooth random path in about [-1, 1]: three slow waves."""
     t = np.arange(frames) / fps
     rates, phases, weights = speed * rng.uniform(0.3, 1.6, 3), rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.3, 1, 3)
     return (weights[:, None] * np.sin(2 * np.pi * rates[:, None] * t + phases[:, None])).sum(0) / weights.sum()
 
 
-def blinks(rng: np.random.Generator, frames: int, fps: float | int) -> Float[np.ndarray, "T"]:
+def blinks(rng: np.random.Generator, frames: int, fps: float | int) -> Float[np.ndarray, " T"]:
     """Lids shut for a fifth of a second every three seconds or so; never in the first frame."""
     moments = np.arange(frames) / fps
     shut, at = np.zeros(frames), rng.uniform(0.4, 3.5)
@@ -146,7 +146,7 @@ def expressing(spec: SpeechSpec) -> Float[np.ndarray, "T 5"]:
     return first + come[:, None] * (last - first)
 
 
-def voice_of(spec: SpeechSpec) -> tuple[Float[np.ndarray, "n"], tuple[Phoneme, ...]]:
+def voice_of(spec: SpeechSpec) -> tuple[Float[np.ndarray, " n"], tuple[Phoneme, ...]]:
     """The clip's sound, cut to its length, and its phonemes on the clip's clock."""
     sound = np.zeros(round(spec.seconds * RATE), np.float32)
     if not spec.text:

@@ -67,8 +67,8 @@ class SpriteBank:
     """All frames of all subjects in one tensor, for rendering and training on the device that holds it."""
 
     frames: UInt8[Tensor, "M 4 S S"]  # colour premultiplied by alpha
-    starts: Int[Tensor, "N"]  # subject n owns frames starts[n] : starts[n] + counts[n]
-    counts: Int[Tensor, "N"]
+    starts: Int[Tensor, " N"]  # subject n owns frames starts[n] : starts[n] + counts[n]
+    counts: Int[Tensor, " N"]
 
 
 class SpritePack:

@@ -32,7 +32,7 @@ class Phoneme(NamedTuple):
 class Spoken:
     """A sentence as sound."""
 
-    sound: Float[np.ndarray, "n"]  # in [-1, 1], RATE samples a second
+    sound: Float[np.ndarray, " n"]  # in [-1, 1], RATE samples a second
     phonemes: tuple[Phoneme, ...]
 
 
@@ -73,7 +73,7 @@ class Voice:
 
     def sentence(
         self, symbols: str, pace: float, pitch: float, rng: np.random.Generator, start: float
-    ) -> tuple[Float[np.ndarray, "n"], list[Phoneme]]:
+    ) -> tuple[Float[np.ndarray, " n"], list[Phoneme]]:
         from hibari import dsp
 
         known = [symbol for symbol in symbols if symbol in self.reader.vocab]
@@ -115,7 +115,7 @@ INERTIA = 0.045  # seconds; lips and jaw run from sound to sound
 EMPHASIS = 1.5  # characters speak clearly
 
 
-def mouth_track(phonemes: tuple[Phoneme, ...], seconds: float, fps: float | int) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+def mouth_track(phonemes: tuple[Phoneme, ...], seconds: float, fps: float | int) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """Opening and width of the mouth at the middle of each frame; closed where nothing is said."""
     moments = np.arange(int(np.ceil(seconds * SAMPLING)) + 1) / SAMPLING
     shape = np.zeros((len(moments), 2))

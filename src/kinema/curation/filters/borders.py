@@ -25,7 +25,7 @@ class Borders(NamedTuple):
         return 1 - (height - self.top - self.bottom) * (width - self.left - self.right) / (height * width)
 
 
-def run_of(black: Bool[np.ndarray, "n"], bright: UInt8[np.ndarray, "n"]) -> int:
+def run_of(black: Bool[np.ndarray, " n"], bright: UInt8[np.ndarray, " n"]) -> int:
     """How many lines from the start are border: black ones, where the picture begins with a step and not with a slow dusk."""
     if black.all():
         return 0

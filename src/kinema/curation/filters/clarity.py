@@ -28,7 +28,7 @@ def sharpness(frames: UInt8[np.ndarray, "T h w 3"]) -> float:
     return float(np.median([laplacian_variance(luma) for luma in gray(spread(frames, FRAMES))]))
 
 
-def clear_start(variances: Float[np.ndarray, "T"], fps: float) -> int:
+def clear_start(variances: Float[np.ndarray, " T"], fps: float) -> int:
     """The first frame of the first second whose variance reaches 0.8 of that second's median; 0 where none does."""
     second = variances[: max(1, round(fps))]
     clear = np.flatnonzero(second >= CLEAR_SHARE * np.median(second))

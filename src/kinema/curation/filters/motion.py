@@ -58,7 +58,7 @@ def without_camera(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "n 2"]
     return moves if fit is None else moves + points - points @ fit[:, :2].T - fit[:, 2]
 
 
-def pairs_apart(times: Float[np.ndarray, "T"]) -> list[tuple[int, int]]:
+def pairs_apart(times: Float[np.ndarray, " T"]) -> list[tuple[int, int]]:
     """Frames half a second apart, one pair after the other; the whole clip where it is shorter."""
     wanted = np.arange(times[0], times[-1] + 1e-6, PAIR_SECONDS)
     stops = [int(np.abs(times - time).argmin()) for time in wanted]
@@ -67,7 +67,7 @@ def pairs_apart(times: Float[np.ndarray, "T"]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairwise(stops) if times[b] > times[a]]
 
 
-def flow_shares(luma: UInt8[np.ndarray, "T h w"], times: Float[np.ndarray, "T"]) -> Float[np.ndarray, "P 3"]:
+def flow_shares(luma: UInt8[np.ndarray, "T h w"], times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "P 3"]:
     """For each pair: mean, 95th percentile and own motion."""
     search, found = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST), []
     for a, b in pairs_apart(times):
@@ -95,7 +95,7 @@ def frozen_share(luma: UInt8[np.ndarray, "T h w"]) -> float:
     return float((change < STILL_LEVELS).mean())
 
 
-def motion(frames: UInt8[np.ndarray, "T h w 3"], times: Float[np.ndarray, "T"]) -> Motion | None:
+def motion(frames: UInt8[np.ndarray, "T h w 3"], times: Float[np.ndarray, " T"]) -> Motion | None:
     """frames: about 8 a second. None for fewer than three frames."""
     if len(frames) < 3 or not pairs_apart(times):
         return None

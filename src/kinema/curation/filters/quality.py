@@ -32,13 +32,13 @@ class Regressor(NamedTuple):
     """A support vector regression with a radial kernel, and the ranges its features are scaled by."""
 
     vectors: Float[np.ndarray, "n 36"]
-    weights: Float[np.ndarray, "n"]
+    weights: Float[np.ndarray, " n"]
     gamma: float
     rho: float
-    low: Float[np.ndarray, "36"]
-    high: Float[np.ndarray, "36"]
+    low: Float[np.ndarray, " 36"]
+    high: Float[np.ndarray, " 36"]
 
-    def __call__(self, features: Float[np.ndarray, "36"]) -> float:
+    def __call__(self, features: Float[np.ndarray, " 36"]) -> float:
         scaled = 2 * (features - self.low) / (self.high - self.low) - 1
         return float(self.weights @ np.exp(-self.gamma * ((self.vectors - scaled) ** 2).sum(axis=1)) - self.rho)
 

@@ -199,7 +199,7 @@ class ImageText:
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
     @torch.inference_mode()
-    def video(self, frames: UInt8[Tensor, "T 3 H W"]) -> Float[Tensor, "d"]:
+    def video(self, frames: UInt8[Tensor, "T 3 H W"]) -> Float[Tensor, " d"]:
         """A whole video: five of its frames, evenly spread; of fewer, some are seen twice."""
         if not len(frames):
             raise InputError("a video without frames has no vector")
@@ -208,7 +208,7 @@ class ImageText:
         return self.seen_video(some, self.judge.look(some))
 
     @torch.inference_mode()
-    def seen_video(self, frames: UInt8[Tensor, "5 3 H W"], sight: Sight) -> Float[Tensor, "d"]:
+    def seen_video(self, frames: UInt8[Tensor, "5 3 H W"], sight: Sight) -> Float[Tensor, " d"]:
         """The same from five frames that the recogniser has looked at."""
         return self.towers.seeing.video(View(*(part[None] for part in view(self.judge, frames, sight))))[0].cpu()
 

@@ -53,7 +53,7 @@ class Styles(nn.Module):
         return net.eval()
 
 
-def read_views(folder: Path, split: Split) -> tuple[Float[Tensor, "n s"], Int[Tensor, "n"]]:
+def read_views(folder: Path, split: Split) -> tuple[Float[Tensor, "n s"], Int[Tensor, " n"]]:
     """Every clip's view, mean over frames, and the number of its style. Raises InputError where the views are not there."""
     seen, styles = [], []
     for path in shard_paths(folder, split):
@@ -65,7 +65,7 @@ def read_views(folder: Path, split: Split) -> tuple[Float[Tensor, "n s"], Int[Te
     return torch.cat(seen), torch.tensor(styles)
 
 
-def fit(seen: Float[Tensor, "n s"], styles: Int[Tensor, "n"]) -> Styles:
+def fit(seen: Float[Tensor, "n s"], styles: Int[Tensor, " n"]) -> Styles:
     torch.manual_seed(0)
     net = Styles()
     net.mean, net.spread = seen.mean(dim=0), seen.std(dim=0) + 1e-3

@@ -40,10 +40,10 @@ class Texts:
     """Token states of many texts, one after the other, and what each is to which clip."""
 
     states: Float[Tensor, "tokens 384"]  # float16
-    lengths: Int[Tensor, "n"]
-    clips: Int[Tensor, "n"]
-    dimensions: Int[Tensor, "n"]  # place in DIMENSIONS of a pair, or RIGHT
-    wrong: Int[Tensor, "n"]  # 1 for the second of a pair, which follows the first
+    lengths: Int[Tensor, " n"]
+    clips: Int[Tensor, " n"]
+    dimensions: Int[Tensor, " n"]  # place in DIMENSIONS of a pair, or RIGHT
+    wrong: Int[Tensor, " n"]  # 1 for the second of a pair, which follows the first
 
     def batch(self, numbers: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Texts by number, for the reading tower."""
@@ -117,7 +117,7 @@ class Lesson:
         seen, moving = (Rows(list(parts)) for parts in zip(*views, strict=True))
         return cls(seen, moving, Texts(*(torch.cat(part) for part in columns)))
 
-    def views(self, clips: Int[Tensor, "B"], device: torch.device | str) -> View:
+    def views(self, clips: Int[Tensor, " B"], device: torch.device | str) -> View:
         """Clips by number, for the tower of videos."""
         return View(*(rows[clips].to(device).float() for rows in (self.seen, self.moving)))
 
@@ -170,7 +170,7 @@ class AlignmentTask(Task):
         print(json.dumps(scores, indent=1), flush=True)
 
 
-def area_under_curve(right: Float[Tensor, "n"], wrong: Float[Tensor, "m"]) -> float:
+def area_under_curve(right: Float[Tensor, " n"], wrong: Float[Tensor, " m"]) -> float:
     """ROC-AUC: how often a right one scores above a wrong one, over all pairs; ties count half (Mann & Whitney 1947)."""
     above = right[:, None] - wrong
     return float((above > 0).float().mean() + 0.5 * (above == 0).float().mean())

@@ -37,7 +37,7 @@ def make_vae(config: VAEConfig, weights: Path | None) -> CausalVAE:
     return (CausalVAE(config) if weights is None else load_vae(weights, config)).eval()
 
 
-def normal(shape: tuple[int, ...], placement: Placement) -> Float[Tensor, "..."]:
+def normal(shape: tuple[int, ...], placement: Placement) -> Float[Tensor, " ..."]:
     """The same numbers on every device."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(SEED)).to(placement.device, placement.dtype)
 

@@ -50,7 +50,7 @@ class Judges:
         return BACKBONES[name].load()
 
     @cache  # noqa: B019
-    def text(self, prompt: str) -> Float[Tensor, "d"]:
+    def text(self, prompt: str) -> Float[Tensor, " d"]:
         return self.alignment.text([prompt])[0]
 
     @torch.inference_mode()
@@ -98,7 +98,7 @@ class Clip:
         return self.seen[:, -HEAD:]
 
     @cached_property
-    def vector(self) -> Float[Tensor, "d"]:
+    def vector(self) -> Float[Tensor, " d"]:
         """Of the video-text model."""
         half = Sight(*(part[::2] for part in self.sight))
         return self.judges.alignment.seen_video(self.looked[::2], half)

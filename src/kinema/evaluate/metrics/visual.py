@@ -82,7 +82,7 @@ def seams(clip: Clip) -> float:
     return max(line_excess(luma.diff(dim=2).abs().mean(dim=(0, 1)).numpy()), line_excess(luma.diff(dim=1).abs().mean(dim=(0, 2)).numpy()))
 
 
-def line_excess(steps: Float[np.ndarray, "n"]) -> float:
+def line_excess(steps: Float[np.ndarray, " n"]) -> float:
     """How far the steepest line stands above those near it."""
     found = 0.0
     for index in range(NEAR, len(steps) - NEAR):
