@@ -8,6 +8,7 @@ import torch
 
 import kinema
 from kinema.cli import main
+from kinema.config import build
 from kinema.media.video import probe, read_metadata, read_video
 from kinema.pipelines.files import load_latents
 
@@ -37,7 +38,7 @@ def test_a_prompt_becomes_a_video_that_can_be_made_again(tiny_folder: Path, tmp_
 
     again = kinema.load(weights=tiny_folder, dtype=recipe["dtype"])
     latents, _ = load_latents(tmp_path / sidecar["latents"])
-    assert torch.equal(again.generate(kinema.Request(**recipe["request"])).latents, latents)
+    assert torch.equal(again.generate(build(kinema.Request, recipe["request"])).latents, latents)
 
 
 def test_the_same_seed_writes_the_same_bytes_whatever_else_is_made(tiny_folder: Path, tmp_path: Path):

@@ -100,13 +100,13 @@ def test_what_cannot_be_is_said_once(launch: Launch, tiny_folder: Path, words: t
 BROKEN = """
 import os, sys
 from kinema.cli import main
-from kinema.pipelines import text
-draw = text.draw_noise
+from kinema.pipelines import video
+draw = video.draw_noise
 def fail(*args):
     if os.environ["RANK"] == "1":
         raise MemoryError
     return draw(*args)
-text.draw_noise = fail
+video.draw_noise = fail
 raise SystemExit(main(sys.argv[1:]))
 """
 
@@ -116,5 +116,5 @@ def test_a_rank_that_fails_alone_ends_all_of_them_with_its_reason(launch: Launch
     ended = launch(2, "generate", "--prompt", "A cat.", "--weights", tiny_folder, "--steps", "900", module=("broken.py",))
     assert ended.returncode != 0
     assert [line for line in ended.stderr.splitlines() if line.startswith("kinema:")] == [
-        "kinema: error: out of memory: ask for fewer --frames or a smaller --size, or add --offload"
+        "kinema: error: out of memory: ask for fewer --frames or a smaller --size, or add --memory SIZE (see `kinema plan`)"
     ]

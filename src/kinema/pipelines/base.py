@@ -110,7 +110,8 @@ class Request:
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
 
     def __post_init__(self):
-        places = [each.place(self.shape.frames) for each in self.given]
+        shape = self.shape  # refuses what no model can make
+        places = [each.place(shape.frames) for each in self.given]
         if self.stability and 0 not in places:
             raise InputError("stability starts from the first frame, which is not given: name a picture for it (--image)")
         if not self.prompt.strip():
