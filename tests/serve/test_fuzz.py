@@ -2,6 +2,7 @@
 
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # now, at rest: Python 3.11 may fail to parse it deep within a test (python/cpython#106905)
 from hypothesis import HealthCheck, given, settings
 
 FAST = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
