@@ -29,7 +29,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, default=1.0, metavar="G", help="how closely the mouth follows; 1 is off; default: %(default)s"
     )
     how.add_argument(
-        "--begin", type=float, default=0.3, metavar="S", help="noise level at which the transformer takes over from the sketch, up to 1"
+        "--begin", type=float, default=0.1, metavar="S", help="noise level at which the transformer takes over from the sketch, up to 1"
     )
     how.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same frames; default: random")
     how.add_argument(

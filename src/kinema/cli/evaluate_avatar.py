@@ -13,7 +13,7 @@ def add(subjects: argparse._SubParsersAction) -> None:
     avatar.add_argument("--count", type=int, default=20, metavar="N", help="faces, 2 or more; default: %(default)s")
     avatar.add_argument("--steps", type=int, default=4, metavar="N", help="denoising steps; default: %(default)s")
     avatar.add_argument(
-        "--begin", type=float, default=0.3, metavar="S", help="noise level after the sketch; 1: no sketch; default: %(default)s"
+        "--begin", type=float, default=0.1, metavar="S", help="noise level after the sketch; 1: no sketch; default: %(default)s"
     )
     avatar.add_argument("--guidance", type=float, default=1.0, metavar="G", help="how closely the mouth follows; default: %(default)s")
     avatar.add_argument("--avatar", type=Path, metavar="FILE", help="adapters other than those shipped")

@@ -54,7 +54,7 @@ class Acting:
 
     seed: int = 0
     steps: int = 4
-    begin: float = 0.3  # noise level at which the transformer takes over from the sketch; 1 begins from noise alone
+    begin: float = 0.1  # noise level at which the transformer takes over from the sketch; 1 begins from noise alone
     shift: float = 3.0
     guidance: float = 1.0  # above 1 the voice is followed beyond what was trained, at twice the time
     expression: str | None = None
@@ -72,7 +72,7 @@ class Acting:
         if self.expression and self.expression not in NAMES:
             raise InputError(f"expression={self.expression!r} is not known: use one of {', '.join(NAMES)}")
         if not 0 < self.begin <= 1:
-            raise InputError(f"begin={self.begin} is out of range: use more than 0 to 1; 0.3 is usual")
+            raise InputError(f"begin={self.begin} is out of range: use more than 0 to 1; 0.1 is usual")
         if not 1 <= self.steps <= 100:
             raise InputError(f"steps={self.steps} is out of range: use 1 to 100; 4 is usual")
         if self.expression and self.face_track is not None:
