@@ -102,7 +102,7 @@ def judge(folder: Path, clients: int) -> dict[str, Any]:
     return {"jobs": queue.counts(), "starts": sum(row[1] for row in rows), "most_of_one_user_in_a_round": most}
 
 
-def told(seconds: list[float]) -> dict[str, float]:
+def told(seconds: list[float]) -> dict[str, int]:
     late = sorted(seconds)[int(0.95 * len(seconds))] if seconds else 0.0
     return {"answers": len(seconds), "median_ms": round(1000 * statistics.median(seconds or [0.0])), "p95_ms": round(1000 * late)}
 
