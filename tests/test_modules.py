@@ -6,10 +6,14 @@ import pkgutil
 import pytest
 
 import kinema
+from kinema.errors import MissingExtraError
 
 MODULES = [module.name for module in pkgutil.walk_packages(kinema.__path__, "kinema.") if not module.name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_module_can_be_imported(name: str):
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except MissingExtraError as error:  # an extra that `make setup` leaves out
+        pytest.skip(str(error))

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
 
 from kinema.cli import main
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 LIMIT_PROGRAM = (
     "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); os.execv(sys.argv[2], sys.argv[2:])"

@@ -1,16 +1,19 @@
 """End to end with the shipped weights: what `make demo` does, as a process."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command
 
 from kinema.config import read_config
 from kinema.media.video import probe, read_video
 from kinema.pipelines.base import ModelConfig
 from kinema.pipelines.store import CONFIG_FILE, PRETRAINED
 from kinema.presets import mini
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SHIPPED = PRETRAINED / "mini"
 

@@ -1,9 +1,10 @@
 """Settings that go back onto the page: of a file that is dropped, of a video that was made, or for a video that goes on from one."""
 
 import shutil
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from kinema.errors import MissingExtraError
@@ -30,7 +31,8 @@ class Takeover:
 
     def __init__(self, service: Service, tabs: gr.Tabs, studios: Sequence[Studio]):
         self.service, self.tabs, self.studios = service, tabs, studios
-        self.lent = TemporaryDirectory(prefix="kinema-")  # files on their way back to the page
+        self.lent = Path(mkdtemp(prefix="kinema-"))  # files on their way back to the page
+        weakref.finalize(self, shutil.rmtree, self.lent, ignore_errors=True)  # at the latest when the process ends
 
     @property
     def targets(self) -> list[Any]:
@@ -131,7 +133,7 @@ class Takeover:
 
     def lend(self, path: Path, ending: str) -> str:
         """A copy of a file of ours that the page may show."""
-        place = Path(self.lent.name) / f"{path.parent.parent.name}-{path.stem}{ending}"
+        place = self.lent / f"{path.parent.parent.name}-{path.stem}{ending}"
         shutil.copyfile(path, place)
         return str(place)
 

@@ -1,5 +1,6 @@
 """The page over real HTTP: twenty raters at once, a server that is killed, and nothing that tells which model is which."""
 
+import http.client
 import json
 import signal
 import socket
@@ -76,7 +77,7 @@ class Server:
             except urllib.error.HTTPError as refusal:
                 refusal.close()
                 raise RefusedError(refusal.code) from None
-            except OSError:
+            except (OSError, http.client.HTTPException):  # killed before or while it answered
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)
