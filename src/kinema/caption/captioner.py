@@ -21,7 +21,7 @@ from kinema.caption.health import caption_health
 from kinema.caption.schema import FIELDS, JSON_SCHEMA, CaptionRow, Reading, read_answer
 from kinema.errors import InputError, KinemaError, WeightsError
 
-Frames = UInt8[np.ndarray, "T H W 3"]
+Frames = UInt8[np.ndarray, "_ _ _ 3"]  # T H W 3, of any size beside another clip's
 Picture = UInt8[np.ndarray, "h w 3"]
 SHOWN = 8  # frames of a clip that a captioner sees
 SIDE = 512  # pixels of their longer side at most

@@ -74,7 +74,7 @@ class OfflineCaptioner:
     def __init__(self) -> None:
         self.eyes = Eyes()
 
-    def caption(self, clips: Sequence[UInt8[np.ndarray, "T H W 3"]]) -> list[Reading]:
+    def caption(self, clips: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[Reading]:
         """Raises WeightsError or MissingExtraError where a network is missing."""
         return [self.one(frames) for frames in clips]
 

@@ -19,7 +19,8 @@ from kinema.curation.operator import Device, Item, Level, Measurement, Metric, R
 
 
 def rows(**values: Value) -> Rows:
-    return [Measurement(name, value) for name, value in values.items()]
+    """Five digits of each: networks differ from run to run in the seventh, and the same clip is to give the same table."""
+    return [Measurement(name, float(f"{value:.5g}") if isinstance(value, float) else value) for name, value in values.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
