@@ -133,3 +133,11 @@ def test_guidance_and_the_negative_prompt_change_the_video(tiny_folder: Path):
 def test_a_prompt_that_is_too_long_is_told(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert generate(tiny_folder, tmp_path, "--prompt", "A cat walks on the grass. " * 40) == 0
     assert "only the first 128 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["world", "i2v", "avatar"])
+def test_an_evaluation_takes_the_transformer_that_it_is_given(
+    what: str, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["evaluate", what, "--weights", str(tiny_folder), "--dit", "gone.safetensors", "--out", str(tmp_path / "out")]) != 0
+    assert "gone.safetensors" in capsys.readouterr().err

@@ -23,7 +23,6 @@ from kinema.pipelines.placement import Placement
 from kinema.pipelines.store import ModelFiles
 from kinema.pipelines.video import VideoPipeline
 from kinema.presets import tiny
-from kinema.text.encoder import TextStates
 from kinema.vae.model import CausalVAE
 from kinema.world.faces import draw_faces, draw_look
 from kinema.world.speech import perform, sample_speech
@@ -36,7 +35,7 @@ ACTING = Acting(steps=2, window=13, guidance=1.5)
 
 @pytest.fixture(scope="module")
 def talking(tmp_path_factory):
-    """Every part real and tiny; only words are read by a stand-in, for the language model is large."""
+    """Tiny and random, but for the language model."""
     folder, config = tmp_path_factory.mktemp("tiny"), tiny()
     torch.manual_seed(0)
     dit, vae = DiT(config.dit), CausalVAE(config.vae)
@@ -52,9 +51,7 @@ def talking(tmp_path_factory):
     )
     save_avatar(folder / "avatar.safetensors", size, Avatar(size).state_dict(), Lora({}), {})
     files = ModelFiles(folder / "dit.safetensors", folder / "vae.safetensors")
-    made = TalkingFace(VideoPipeline(config, files, Placement.choose("cpu", "fp32")), folder / "avatar.safetensors")
-    made.states = lambda prompt: TextStates(torch.zeros(1, 4, 576), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 576))
-    return made
+    return TalkingFace(VideoPipeline(config, files, Placement.choose("cpu", "fp32")), folder / "avatar.safetensors")
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +106,12 @@ def test_no_speech_and_an_hour_of_it_are_refused(talking, seconds):
 def test_acting_that_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         Acting(**wrong)
+
+
+def test_parts_that_do_not_stay_are_refused(talking):
+    away = replace(talking.video.placement, offload="blocks")
+    with pytest.raises(InputError, match="leave --offload out"):
+        TalkingFace(VideoPipeline(talking.video.config, talking.video.files, away))
 
 
 def test_a_face_is_chosen_from_the_left_or_by_its_size(caplog):

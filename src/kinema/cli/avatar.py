@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import kinema
 from kinema.cli.console import say
-from kinema.cli.generate import model_flags
+from kinema.cli.generate import load, model_flags
 from kinema.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     sound = read_audio(args.audio, longest=LONGEST)
     acting = acting_of(args)
-    talking = TalkingFace(kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype), args.avatar or SHIPPED)
+    talking = TalkingFace(load(args, args.preset, args.dtype), args.avatar or SHIPPED)
     face = portrait(read_image(args.image), talking.file.avatar.config.side, args.face)
     print(film(args, talking, face, sound, acting))
 

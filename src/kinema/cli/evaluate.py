@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-import kinema
 from kinema.cli import evaluate_avatar, evaluate_run
-from kinema.cli.generate import model_flags
+from kinema.cli.generate import load, model_flags
 from kinema.errors import InputError
 
 
@@ -29,7 +28,7 @@ def run_world(args: argparse.Namespace) -> None:
         raise InputError(f"count={args.count} must be 1 or more")
     from kinema.evaluate.world import RECOGNISER, evaluate_world
 
-    pipeline = kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    pipeline = load(args, args.preset, args.dtype)
     given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift}
     chosen = {name: value for name, value in given.items() if value is not None}
     evaluate_world(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
@@ -55,7 +54,7 @@ def run_i2v(args: argparse.Namespace) -> None:
     from kinema.evaluate.i2v import evaluate_i2v
     from kinema.evaluate.world import RECOGNISER
 
-    pipeline = kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype, offload=args.offload)
+    pipeline = load(args, args.preset, args.dtype)
     height, width = args.size or (None, None)
     given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "height": height, "width": width}
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-import kinema
-from kinema.cli.generate import model_flags
+from kinema.cli.generate import load, model_flags
 from kinema.errors import InputError
 
 
@@ -28,6 +27,6 @@ def run(args: argparse.Namespace) -> None:
     from kinema.evaluate.avatar import evaluate_avatar
     from kinema.pipelines.avatar import SHIPPED, Acting, TalkingFace
 
-    talking = TalkingFace(kinema.load(args.preset, weights=args.weights, device=args.device, dtype=args.dtype), args.avatar or SHIPPED)
+    talking = TalkingFace(load(args, args.preset, args.dtype), args.avatar or SHIPPED)
     evaluate_avatar(talking, args.out, args.count, Acting(steps=args.steps, begin=args.begin, guidance=args.guidance))
     print(args.out / "scores.json")

@@ -43,7 +43,9 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--rewrite", choices=("normal", "master"), help="rewrite prompts first; the original stays in the recipe")
     writer_flags(words)
     parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="folder for the files; default: %(default)s")
-    model_flags(parser.add_argument_group("which model, and where it runs"))
+    where = parser.add_argument_group("which model, and where it runs")
+    model_flags(where)
+    spread_flags(where)
     parser.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:SCALE]", help="add adapters, at this strength (1 if left out); several add up"
     )
@@ -68,6 +70,7 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def model_flags(group: argparse._ArgumentGroup) -> None:
+    """What `load` reads, for every command that makes videos."""
     group.add_argument("--preset", metavar="NAME", help="default: mini; `kinema info` lists them all")
     group.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
     group.add_argument("--dit", type=Path, metavar="FILE", help="the transformer's weights, where they lie elsewhere")
@@ -81,6 +84,10 @@ def model_flags(group: argparse._ArgumentGroup) -> None:
         choices=("none", "parts", "blocks"),
         help="keep on the device only the part at work (parts), or of the transformer only the block at work (blocks)",
     )
+
+
+def spread_flags(group: argparse._ArgumentGroup) -> None:
+    """How large videos fit, and what several processes do."""
     group.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles that a large video is decoded in; default: the VAE's")
     group.add_argument("--memory", metavar="SIZE", help="choose both so that the video fits, such as 12GB; `kinema plan` tells more")
     group.add_argument(
@@ -119,10 +126,10 @@ def rewritten(args: argparse.Namespace, rows: list[Row]) -> list[Row]:
 def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "VideoPipeline":
     from kinema.parallel.mesh import MeshConfig
 
-    mesh = MeshConfig.parse(args.mesh) if args.mesh else None
-    loras = getattr(args, "lora", ())
-    where = {"device": args.device, "dtype": dtype, "offload": args.offload, "tile": args.tile, "mesh": mesh, "loras": loras}
-    return kinema.load(preset, weights=args.weights, dit=getattr(args, "dit", None), **where)
+    given = vars(args)
+    mesh = MeshConfig.parse(args.mesh) if given.get("mesh") else None
+    where = {"device": args.device, "dtype": dtype, "offload": args.offload, "tile": given.get("tile"), "mesh": mesh}
+    return kinema.load(preset, weights=args.weights, dit=args.dit, loras=given.get("lora", ()), **where)
 
 
 def make_rows(args: argparse.Namespace, pipeline: "VideoPipeline", rows: list[Row]) -> None:

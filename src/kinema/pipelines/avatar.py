@@ -22,7 +22,7 @@ from kinema.conditioning.expression import VALUES as FACE_VALUES
 from kinema.conditioning.pose import VALUES as POSE_VALUES
 from kinema.conditioning.pose import scaled
 from kinema.conditioning.whisper import STATE_RATE, STATE_SAMPLES, STATES, WIDTH, load_whisper
-from kinema.dit.added import Added
+from kinema.dit.added import Added, Cross
 from kinema.dit.lora import merge
 from kinema.dit.model import DiT
 from kinema.errors import InputError
@@ -32,6 +32,7 @@ from kinema.flow.sigmas import schedule
 from kinema.media.audio import RATE
 from kinema.media.face import Box, find_faces
 from kinema.media.frames import from_uint8, resize
+from kinema.pipelines.loras import refuse_quantised
 from kinema.pipelines.recipe import sha256
 from kinema.pipelines.store import PRETRAINED
 from kinema.pipelines.video import VideoPipeline
@@ -66,7 +67,9 @@ class Acting:
     def __post_init__(self):
         PixelShape(self.window, 64, 64)
         if self.window <= KEPT:
-            raise InputError(f"window={self.window} must be above {KEPT}, the frames that are carried over: 33 is as trained, 13 streams")
+            raise InputError(
+                f"window={self.window} must be above {KEPT}, the frames that are carried over: 33 is as trained, {STREAM_WINDOW} streams"
+            )
         if not 1 <= self.guidance <= 20:
             raise InputError(f"guidance={self.guidance} is out of range: use 1 (off) to 20")
         if self.expression and self.expression not in NAMES:
@@ -140,7 +143,13 @@ class TalkingFace:
     """A video pipeline and an avatar."""
 
     def __init__(self, video: VideoPipeline, weights: Path = SHIPPED):
-        """Raises WeightsError where the avatar is missing or was made for another transformer's shape."""
+        """video: the avatar's own from now on, as its LoRA is added to the transformer.
+
+        Raises WeightsError where the avatar is missing or was made for another transformer's shape, InputError for a video pipeline
+        whose parts do not stay where they work.
+        """
+        if video.placement.offload != "none":
+            raise InputError(f"offload={video.placement.offload!r}: an avatar's parts stay on the device; leave --offload out")
         self.video, self.file = video, load_avatar(weights)
         if self.file.about.get("base_sha256") != sha256(video.files.dit):
             LOG.warning("%s was trained on other weights of %s than these: the mouth may follow less well", weights, video.config.name)
@@ -148,6 +157,7 @@ class TalkingFace:
     @cached_property
     def dit(self) -> DiT:
         """The transformer with the avatar's LoRA added to its weights."""
+        refuse_quantised(self.video.dit)
         dit = self.video.dit.float()
         merge(dit, [(self.file.lora, 1.0)])
         return dit.to(self.video.placement.dtype)
@@ -267,7 +277,7 @@ class TalkingFace:
         return velocity
 
 
-def cast(layer, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+def cast(layer: Cross, dtype: torch.dtype) -> Cross:
     """An adapter in float32 beside a transformer in another dtype."""
     return lambda video: layer(video.float()).to(dtype)
 

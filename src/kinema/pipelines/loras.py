@@ -46,13 +46,17 @@ def is_number(text: str) -> bool:
         return False
 
 
+def refuse_quantised(dit: DiT) -> None:
+    if any(isinstance(layer, Quantised) for layer in dit.modules()):
+        raise InputError("lora: quantised weights take no adapters: merge them into the wide weights, then quantise those")
+
+
 def merge_files(dit: DiT, files: Sequence[LoraFile], base: str) -> None:
     """Add the adapters of several files to a model. base: name of the model, to tell when a file was made for another.
 
     Raises WeightsError, naming the file, where one cannot be read or does not fit.
     """
-    if any(isinstance(layer, Quantised) for layer in dit.modules()):
-        raise InputError("lora: quantised weights take no adapters: merge them into the wide weights, then quantise those")
+    refuse_quantised(dit)
     found = []
     for file in files:
         lora = read_lora(file.path)
