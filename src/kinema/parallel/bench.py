@@ -44,7 +44,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--memory", action="store_true", help="weights and memory of a rank instead of time")
     parser.add_argument("--width", type=int, default=MINI.width, help="of the model, a multiple of 64; default: mini's %(default)s")
     parser.add_argument("--blocks", type=int, default=MINI.single_blocks, help="single blocks; default: mini's %(default)s")
-    parser.add_argument("--batch", type=int, default=2, help="samples a data rank; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=8, help="samples a data rank; default: %(default)s")
     parser.add_argument("--frames", type=int, default=5, help="latent frames of 8x8 tokens; default: %(default)s")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
