@@ -138,3 +138,10 @@ def test_the_papers_protocol_cuts_videos_to_size(tmp_path):
     assert prepared(tmp_path / "a.mp4", (5, 32, 32)).shape == torch.Size((5, 32, 32, 3))
     with pytest.raises(InputError, match="33 are needed"):
         prepared(tmp_path / "a.mp4", (33, 32, 32))
+
+
+def test_results_are_kept_for_the_very_code_and_weights_that_made_them():
+    for pattern in measure.MEASURING:
+        assert list(measure.HOUSE.glob(pattern)), pattern
+    for judge in measure.JUDGES:
+        assert list((measure.HOUSE / "pretrained" / judge).glob("*.[sn]*")), judge

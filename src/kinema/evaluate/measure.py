@@ -21,7 +21,20 @@ import numpy as np
 from kinema.errors import InputError
 from kinema.media.files import whole_file
 
-PACKAGE = Path(__file__).parent
+HOUSE = Path(__file__).parents[1]
+MEASURING = (
+    "evaluate/*.py",
+    "evaluate/metrics/*.py",
+    "evaluate/alignment/*.py",
+    "world/recogniser.py",
+    "world/nets.py",
+    "world/looking.py",
+    "caption/camera.py",
+    "caption/flowfield.py",
+    "curation/filters/*.py",
+    "vae/perceptual.py",
+)
+JUDGES = ("alignment", "camera", "recogniser")  # folders of shipped weights
 DIED = "the process that measured it died: perhaps the file crashes its decoder, or memory ran out"
 TASKS = 400  # videos after which a worker is replaced: what leaks, leaks no further
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -68,11 +81,11 @@ class Measured:
 def fingerprint() -> str:
     """Of the code and weights that measure: with others, nothing that was kept counts."""
     digest = hashlib.sha256()
-    for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("metrics/*.py"), *PACKAGE.glob("alignment/*.py")]):
+    for path in sorted(path for pattern in MEASURING for path in HOUSE.glob(pattern)):
         if path.name not in ("calibrate.py", "runner.py", "summary.py"):
             digest.update(path.read_bytes())
-    for weights in sorted((PACKAGE.parent / "pretrained").glob("[acr]*/*.[sn]*")):
-        digest.update(hashlib.sha256(weights.read_bytes()).digest())
+    for path in sorted(path for judge in JUDGES for path in (HOUSE / "pretrained" / judge).iterdir()):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
