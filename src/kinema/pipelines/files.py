@@ -59,8 +59,12 @@ def slug(prompt: str) -> str:
 
 
 def fresh_stem(request: Request) -> str:
-    """A file name, its ending apart, that no other run takes: date, prompt, seed and two random bytes."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}_{slug(request.prompt)}_seed{request.seed}_{secrets.token_hex(2)}"
+    return fresh_name(request.prompt, request.seed)
+
+
+def fresh_name(words: str, seed: int) -> str:
+    """A file name, its ending apart, that no other run takes: date, words, seed and two random bytes."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}_{slug(words)}_seed{seed}_{secrets.token_hex(2)}"
 
 
 def digest(recipe: dict[str, Any]) -> str:
