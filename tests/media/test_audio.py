@@ -8,8 +8,15 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from kinema.errors import InputError
-from kinema.media.audio import RATE, log_mel, mux, read_audio, resample, write_wav
+from kinema.media.audio import RATE, log_mel, mux, read_audio, resample
 from kinema.media.video import probe, read_metadata, read_video, write_video
+
+
+def write_wav(path, sound, rate):
+    """16-bit mono."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, len(sound), "NONE", ""))
+        file.writeframes((np.asarray(sound).clip(-1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def tone(seconds, rate, hertz=220.0):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,6 @@ from kinema.errors import WeightsError
 from kinema.vae.perceptual import VGG_URL, PerceptualDistance
 
 I3D_FILE, I3D_FRAMES, I3D_SIDE = "i3d_torchscript.pt", 16, 224
-
-
-class PictureBackbone(Protocol):
-    """Pictures to vectors."""
-
-    def features(self, frames: UInt8[Tensor, "n 3 H W"]) -> Float[Tensor, "n d"]: ...
 
 
 class HuggingFace:

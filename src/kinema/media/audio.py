@@ -1,6 +1,5 @@
 """Sound: read from any file, resampled, turned into Whisper's log-mel spectrogram, and put beside the frames of a video."""
 
-import wave
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -55,14 +54,6 @@ def resample(sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int, to
     frame.sample_rate = rate
     parts = [*resampler.resample(frame), *resampler.resample(None)]
     return torch.from_numpy(np.concatenate([part.to_ndarray().reshape(-1) for part in parts]))
-
-
-def write_wav(path: Path | str, sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int) -> None:
-    """16-bit mono. Raises OutputError where it cannot be written."""
-    levels = (np.asarray(sound, np.float32).clip(-1, 1) * 32767).round().astype("<i2")
-    with whole_file(Path(path)) as draft, wave.open(str(draft), "wb") as file:
-        file.setparams((1, 2, rate, len(levels), "NONE", ""))
-        file.writeframes(levels.tobytes())
 
 
 def mux(video: Path, sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int) -> None:
