@@ -27,6 +27,7 @@ PUBLISHED_DIT = DiTConfig(
     text_width=PUBLISHED.width,
     pooled_width=PUBLISHED.pooled_width,
     guidance=False,
+    riflex_above=48,  # 192 frames, as published
 )
 PUBLISHED_DEFAULTS = Defaults(frames=129, height=720, width=1280, fps=24, steps=50, guidance=6.0, negative=NEGATIVE)
 I2V_DEFAULTS = replace(PUBLISHED_DEFAULTS, shift=17.0, negative=NEGATIVE_I2V)  # the published choice for lively motion

@@ -1,5 +1,6 @@
 """What the transformer promises, on a tiny random one."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kinema.dit.added import Added
 from kinema.dit.model import DiT, DiTConfig
-from kinema.dit.rope import rope_table, rotate
+from kinema.dit.rope import axis_angles, rope_table, rotate, slowed_frequency
 from kinema.errors import InputError
 from kinema.kernels.attend import attend
 
@@ -189,6 +190,28 @@ def test_tokens_without_a_position_do_not_turn():
     turned = rotate(x, rope_table((1, 2, 3), 5, (4, 6, 6), 256.0))
     assert torch.equal(turned[:, 6:], x[:, 6:])
     assert not torch.equal(turned[:, 1:6], x[:, 1:6])
+
+
+def test_a_video_longer_than_known_has_one_slower_frequency_which_does_not_come_round():
+    axes, long = (16, 24, 24), (65, 1, 1)  # 257 frames, k = clip(2 + 260 // 100, 4, 8) = 4
+    angles = axis_angles(65, 16, 256.0, None, slowed_frequency(65, 16, above=48))
+    plain, changed = axis_angles(65, 16, 256.0, None), [3]
+    assert (angles != plain)[1:].any(0).nonzero().flatten().tolist() == changed
+    assert plain[-1, 3] > 2 * math.pi > angles[-1, 3]
+    assert not torch.equal(rope_table(long, 0, axes, 256.0, riflex_above=48), rope_table(long, 0, axes, 256.0))
+    assert torch.equal(rope_table((48, 1, 1), 0, axes, 256.0, riflex_above=48), rope_table((48, 1, 1), 0, axes, 256.0))
+
+
+def test_which_frequency_is_slowed_follows_the_length():
+    found = [slowed_frequency((frames - 1) // 4 + 1, 16, above=48) for frames in (129, 193, 301, 601, 1001)]
+    assert found == [0, 4, 5, 8, 8]
+
+
+def test_a_long_video_is_seen_otherwise_only_where_the_config_says_so():
+    known = inputs_of(frames=5)
+    plain, slowed = random_dit(), random_dit(replace(TINY, riflex_above=4))
+    assert not torch.equal(plain(**known), slowed(**known))
+    assert torch.equal(plain(**inputs_of(frames=4)), slowed(**inputs_of(frames=4)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

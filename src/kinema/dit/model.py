@@ -44,6 +44,7 @@ class DiTConfig:
     rope_theta: float = 256.0
     refiner_blocks: int = 2
     image_condition: ImageCondition = "none"
+    riflex_above: int = 0  # latent frames; in longer videos the temporal frequency that would repeat itself is slowed; 0: never
 
     def __post_init__(self):
         if sum(self.rope_axes) * self.heads != self.width:
@@ -151,7 +152,7 @@ class DiT(nn.Module):
         given_tokens = self._given_tokens(given, grid, latents)
         context = Context(
             vector=vector[:, None] if given_tokens is None else torch.stack([self._given_vector(time, pooled), vector], dim=1),
-            turns=rope_for(grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device),
+            turns=rope_for(grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device, self.config.riflex_above),
             key_mask=self._key_mask(text_mask, grid),
             given=given_tokens,
             cross=added.cross,

@@ -15,7 +15,7 @@ from kinema.weights.names import from_diffusers, is_diffusers
 from kinema.weights.read import State, listed, load_state
 from kinema.weights.scales import with_scales
 
-UNSEEN = ("rope_axes", "rope_theta", "image_condition")  # what a DiT's shapes do not show
+UNSEEN = ("rope_axes", "rope_theta", "image_condition", "riflex_above")  # what a DiT's shapes do not show
 
 
 def load_dit(path: Path, config: DiTConfig, key: str | None = None) -> DiT:
