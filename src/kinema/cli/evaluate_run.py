@@ -29,6 +29,13 @@ def run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, metavar="FILE", help="txt, csv or jsonl; or: world, general")
     parser.add_argument("--count", type=int, metavar="N", help="only the first N prompts")
     parser.add_argument("--metrics", default="all", metavar="LIST", help="all, families or names, joined by commas; default: all")
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="where a published network lies (clip, raft, musiq ...); several",
+    )
     parser.add_argument("--reference", type=Path, metavar="DIR", help="videos that these should equal, or be distributed like")
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/evaluate"), metavar="DIR", help="goes on where it stopped; default: %(default)s"
@@ -54,8 +61,11 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise InputError(f"cases={args.cases}, count={args.count}, workers={args.workers}: use 0 or more, 1 or more, 1 or more")
     from kinema.evaluate.metrics.table import chosen
     from kinema.evaluate.promptsets import read_set
+    from kinema.evaluate.published import place_backbone
     from kinema.evaluate.runner import run_evaluation
 
+    for text in args.backbone:
+        place_backbone(text)
     metrics, asks = chosen(args.metrics), read_set(args.prompts, args.pack)
     sources = [source_of(text, args) for text in args.model]
     say(f"{len(sources)} models, {len(asks[: args.count])} prompts, {len(metrics)} metrics")

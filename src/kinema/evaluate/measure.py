@@ -33,6 +33,8 @@ MEASURING = (
     "caption/flowfield.py",
     "curation/filters/*.py",
     "vae/perceptual.py",
+    "media/imagenet.py",
+    "media/frames.py",
 )
 JUDGES = ("alignment", "camera", "recogniser")  # folders of shipped weights
 DIED = "the process that measured it died: perhaps the file crashes its decoder, or memory ran out"
@@ -64,6 +66,7 @@ class Measured:
     reasons: dict[str, str] = field(default_factory=dict)  # why a metric failed
     seconds: dict[str, float] = field(default_factory=dict)  # of each metric; what it is the first to need counts as its own
     features: dict[str, list[float]] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)  # of a metric or feature on a published network: which weights it had
     frames: int = 0
     height: int = 0
     width: int = 0
@@ -71,10 +74,19 @@ class Measured:
     error: str = ""  # why nothing could be measured
 
     def missing(self, job: Job) -> Job:
-        """What is still to be measured."""
-        known = {*self.values, *self.reasons}
-        metrics = tuple(name for name in job.metrics if name not in known)
-        return Job(job.video, job.prompt, metrics, tuple(n for n in job.features if n not in self.features), job.reference, job.way)
+        """What is still to be measured, or again, since a published network has other weights now."""
+        known = {name for name in (*self.values, *self.reasons, *self.features) if self.weights.get(name, "") == weights_of(name)}
+        metrics, features = (tuple(name for name in names if name not in known) for names in (job.metrics, job.features))
+        return Job(job.video, job.prompt, metrics, features, job.reference, job.way)
+
+
+def weights_of(name: str) -> str:
+    """Tells the published weights with which a metric or feature is computed now; empty for one that needs none."""
+    from kinema.evaluate.metrics.table import METRICS
+    from kinema.evaluate.published import BACKBONES
+
+    backbone = METRICS[name].published if name in METRICS else name
+    return BACKBONES[backbone].identity() if backbone in BACKBONES else ""
 
 
 @cache
@@ -150,6 +162,8 @@ def timed(found: Measured, name: str, into: dict, of: Any) -> None:
     except Exception as error:  # one metric's failure is a row of the report
         found.reasons[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     found.seconds[name] = time.perf_counter() - began
+    if weights := weights_of(name):
+        found.weights[name] = weights
 
 
 def opened(job: Job) -> Any:
@@ -203,7 +217,11 @@ def measure_all(jobs: Sequence[Job], store: Store, workers: int) -> Iterator[tup
 
 
 def joined(known: Measured, new: Measured) -> Measured:
-    parts = {name: getattr(known, name) | getattr(new, name) for name in ("values", "reasons", "seconds", "features")}
+    """Both; of a metric that was measured again, the new."""
+    again = {*new.values, *new.reasons}
+    parts = {name: getattr(known, name) | getattr(new, name) for name in ("seconds", "features", "weights")}
+    for name in ("values", "reasons"):
+        parts[name] = {metric: value for metric, value in getattr(known, name).items() if metric not in again} | getattr(new, name)
     return Measured(**parts, frames=new.frames, height=new.height, width=new.width, fps=new.fps, error=new.error)
 
 

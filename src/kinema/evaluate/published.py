@@ -1,9 +1,10 @@
 """Published networks, used where their weights lie on this machine: nothing is downloaded.
 
-CLIP and DINO are looked for in the Hugging Face cache, or in the folder that an environment variable names (`KINEMA_CLIP`,
-`KINEMA_DINO`); I3D as the torchscript file that published FVD code uses (`KINEMA_I3D`, or in the torch hub's cache).
+Each is looked for where `kinema evaluate run --backbone NAME=PATH` or its environment variable says (`KINEMA_CLIP` ...), else in the cache
+of Hugging Face or of the torch hub. `Published.get` says where people get it.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinema.curation.filters.aesthetic import LINEAR_HEAD, LAIONPredictor
-from kinema.errors import WeightsError
-from kinema.vae.perceptual import VGG_URL, PerceptualDistance
+from kinema.errors import InputError, WeightsError
+from kinema.evaluate.exported import MUSIQ, ViCLIP
+from kinema.evaluate.raft import RAFT
+from kinema.vae.perceptual import VGG_URL, PerceptualDistance, torchvision_vgg
 
 I3D_FILE, I3D_FRAMES, I3D_SIDE = "i3d_torchscript.pt", 16, 224
 
@@ -89,14 +92,23 @@ class I3D:
         return self.net(rearrange(clip, "T c h w -> 1 c T h w"), rescale=False, resize=False, return_features=True)[0]
 
 
+def lpips(path: str) -> PerceptualDistance:
+    """LPIPS on the VGG16 of a torchvision checkpoint. Raises WeightsError where the file is not here or is another network's."""
+    try:
+        return PerceptualDistance(torchvision_vgg(torch.load(path, map_location="cpu", weights_only=True)))
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} holds no VGG16 of torchvision: {str(error).splitlines()[0]}") from error
+
+
 @dataclass(frozen=True)
 class Published:
-    """A network and where it is looked for."""
+    """A network, where it is looked for, and where it is to be had."""
 
     title: str
     build: Callable[[str], Any]
     variable: str
-    default: str
+    default: str  # empty: only where the variable says
+    get: str
 
     @property
     def source(self) -> str:
@@ -107,9 +119,17 @@ class Published:
 
     def missing(self) -> str:
         """Why it cannot be used here; empty where it can."""
-        if Path(self.source).exists() or cached(self.source):
+        if self.source and (Path(self.source).exists() or cached(self.source)):
             return ""
-        return f"{self.title} is not on this machine: name it in {self.variable}"
+        name = next(name for name, published in BACKBONES.items() if published is self)
+        return f"{self.title} is not on this machine: get {self.get}, then say --backbone {name}=PATH (or {self.variable}=PATH)"
+
+    def identity(self) -> str:
+        """Tells one set of weights from another: every file's name, size and time of change."""
+        path = Path(self.source)
+        files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(repr((self.source, stats)).encode()).hexdigest()[:16]
 
 
 def cached(name: str) -> bool:
@@ -127,13 +147,46 @@ def hub_file(name: str) -> str:
     return str(Path(torch.hub.get_dir()) / "checkpoints" / name)
 
 
+RAFT_FILE = "raft_large_C_T_V2-1bb1363a.pth"
+
 BACKBONES = {
-    "clip": Published("CLIP ViT-B/32", CLIP, "KINEMA_CLIP", "openai/clip-vit-base-patch32"),
-    "dino": Published("DINO ViT-B/16", DINO, "KINEMA_DINO", "facebook/dino-vitb16"),
-    "laion": Published(
-        f"LAION's aesthetic predictor (CLIP ViT-L/14 and {LINEAR_HEAD})", lambda name: LAIONPredictor(Path(name)), "KINEMA_LAION", "laion"
+    "clip": Published(
+        "CLIP ViT-B/32", CLIP, "KINEMA_CLIP", "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32 from Hugging Face"
     ),
-    "vgg16": Published("torchvision's VGG16", lambda _: PerceptualDistance("vgg16"), "KINEMA_VGG16", hub_file(Path(VGG_URL).name)),
-    "i3d": Published("I3D (torchscript)", I3D, "KINEMA_I3D", hub_file(I3D_FILE)),
+    "dino": Published("DINO ViT-B/16", DINO, "KINEMA_DINO", "facebook/dino-vitb16", "facebook/dino-vitb16 from Hugging Face"),
+    "laion": Published(
+        f"LAION's aesthetic predictor (CLIP ViT-L/14 and {LINEAR_HEAD})",
+        lambda name: LAIONPredictor(Path(name)),
+        "KINEMA_LAION",
+        "laion",
+        f"openai/clip-vit-large-patch14 from Hugging Face and {LINEAR_HEAD} from github.com/LAION-AI/aesthetic-predictor, in one folder",
+    ),
+    "vgg16": Published("torchvision's VGG16", lpips, "KINEMA_VGG16", hub_file(Path(VGG_URL).name), VGG_URL),
+    "i3d": Published(
+        "I3D (torchscript)", I3D, "KINEMA_I3D", hub_file(I3D_FILE), f"{I3D_FILE}, to which github.com/universome/stylegan-v links"
+    ),
+    "raft": Published(
+        "RAFT",
+        RAFT.load,
+        "KINEMA_RAFT",
+        hub_file(RAFT_FILE),
+        f"https://download.pytorch.org/models/{RAFT_FILE}, or raft-things.pth of github.com/princeton-vl/RAFT, with which VBench measures",
+    ),
+    "musiq": Published(
+        "MUSIQ", MUSIQ, "KINEMA_MUSIQ", "", "the package pyiqa, whose musiq-spaq VBench uses, and export it (docs/evaluation.md)"
+    ),
+    "viclip": Published(
+        "ViCLIP", ViCLIP, "KINEMA_VICLIP", "", "ViClip-InternVid-10M-FLT from OpenGVLab, and export it (docs/evaluation.md)"
+    ),
 }
 """Name -> network. A metric that needs one that is missing is left out, with the reason in the report."""
+
+
+def place_backbone(text: str) -> None:
+    """Take in "NAME=PATH": this process and those that it starts look there. Raises InputError for an unknown name or a missing path."""
+    name, _, path = text.partition("=")
+    if name not in BACKBONES or not path:
+        raise InputError(f"backbone={text!r} must be NAME=PATH, NAME one of: {', '.join(BACKBONES)}")
+    if not Path(path).exists():
+        raise InputError(f"backbone={text!r}: there is no {path}; get {BACKBONES[name].get}")
+    os.environ[BACKBONES[name].variable] = str(Path(path).resolve())

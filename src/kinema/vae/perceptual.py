@@ -108,6 +108,11 @@ def hub_vgg() -> Vgg16:
     except OSError as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(f"{VGG_URL} is out of reach ({error}): put the file into {cache}, or use perceptual_backbone='hed'") from error
+    return torchvision_vgg(state)
+
+
+def torchvision_vgg(state: dict[str, Tensor]) -> Vgg16:
+    """From a checkpoint of torchvision's VGG16, whose classifier is left."""
     places = [int(name.split(".")[1]) for name in state if name.startswith("features.") and name.endswith(".weight")]
     read = [(state[f"features.{place}.weight"], state[f"features.{place}.bias"]) for place in places]
     return Vgg16(IMAGENET_MEAN, IMAGENET_STD).fill(read)
@@ -119,10 +124,10 @@ BACKBONES = {"hed": hed_vgg, "vgg16": hub_vgg}
 class PerceptualDistance(nn.Module):
     """Zero for equal pictures; a blur of two pixels is about 0.1 with `hed`. Frozen, in float32, differentiable in both pictures."""
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone | Vgg16):
         """Raises WeightsError or MissingExtraError where the weights are not there."""
         super().__init__()
-        self.features = BACKBONES[backbone]()
+        self.features = backbone if isinstance(backbone, Vgg16) else BACKBONES[backbone]()
         heads = torch.load(located(LPIPS), map_location="cpu", weights_only=True)
         for level in range(len(VGG_BLOCKS)):
             self.register_buffer(f"head_{level}", heads[f"lin{level}.model.1.weight"])

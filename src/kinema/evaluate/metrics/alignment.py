@@ -125,3 +125,8 @@ def overall_consistency(clip: Clip) -> float:
 def clip_similarity(clip: Clip) -> float:
     """CLIP's cosine of prompt and frame, mean over 9 frames, [-1, 1] (Radford et al. 2021; CLIPScore without its factor)."""
     return clip.judges.published("clip").similarity(clip.looked, clip.prompt)
+
+
+def overall_consistency_viclip(clip: Clip) -> float:
+    """VBench's overall consistency: ViCLIP's cosine of prompt and video, [-1, 1] (Wang et al. 2023)."""
+    return clip.judges.published("viclip").similarity(clip.frames.permute(0, 3, 1, 2), clip.prompt)

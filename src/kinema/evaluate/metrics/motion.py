@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from kinema.evaluate.direction import FLOW_HEIGHT, MOVING, border, opencv
 from kinema.evaluate.metrics.clip import Clip
@@ -23,6 +24,22 @@ def dynamic_degree(clip: Clip) -> float:
     count = max(1, round(FAST_SHARE * speed.shape[1]))
     quickest = np.partition(speed, -count, axis=1)[:, -count:].mean(axis=1)
     return float((quickest > FAST).mean())
+
+
+def dynamic_degree_raft(clip: Clip) -> float:
+    """VBench's dynamic degree: 1 where, with RAFT's flow over frames about 1/8 s apart, the quickest 5 % of pixels go farther than 6 pixels
+    of a frame whose shorter side has 256, in a quarter of the frames or more; else 0. A model's mean is its share of dynamic videos."""
+    frames = clip.frames.permute(0, 3, 1, 2)[:: max(1, round(clip.fps / 8))]
+    net = clip.judges.published("raft")
+    speeds = [quickest(net.flow(before[None], after[None])[0]) for before, after in pairwise(frames)]
+    farther = sum(speed > 6 * min(frames.shape[2:]) / 256 for speed in speeds)
+    return float(farther >= round(len(frames) / 4))
+
+
+def quickest(flow: Float[Tensor, "2 H W"]) -> float:
+    """Mean speed of the quickest 5 % of pixels, in pixels a step."""
+    speed = flow.norm(dim=0).flatten()
+    return float(speed.topk(max(1, int(FAST_SHARE * len(speed)))).values.mean())
 
 
 def smoothness(clip: Clip) -> float:

@@ -49,8 +49,8 @@ class Metric:
 
     def missing(self) -> str:
         """Why it cannot be measured here; empty where it can."""
-        if self.published:
-            return BACKBONES[self.published].missing()
+        if self.published and (reason := BACKBONES[self.published].missing()):
+            return reason
         try:
             for packed in self.packages:
                 located(packed)
@@ -71,7 +71,9 @@ METRICS: dict[str, Metric] = {
     "style": Metric("alignment", alignment.style, 0, 1, "a linear layer on EfficientNet-Lite0 and our recogniser", VBENCH),
     "overall_consistency": Metric("alignment", alignment.overall_consistency, 0, 1, TOWERS, VBENCH),
     "clip_similarity": Metric("alignment", alignment.clip_similarity, 0.15, 0.4, "CLIP", "Radford et al. 2021, arXiv 2103.00020", "clip"),
+    "overall_consistency_viclip": Metric("alignment", alignment.overall_consistency_viclip, 0, 0.364, "ViCLIP", VBENCH, "viclip"),
     "dynamic_degree": Metric("motion", motion.dynamic_degree, 0, 1, DIS, VBENCH),
+    "dynamic_degree_raft": Metric("motion", motion.dynamic_degree_raft, 0, 1, "RAFT", VBENCH, "raft"),
     "smoothness": Metric("motion", motion.smoothness, 0.8, 1, DIS, VBENCH),
     "temporal_flicker": Metric("motion", motion.temporal_flicker, 0.8, 1, "pixels", VBENCH),
     "warp_error": Metric("motion", motion.warp_error, 20, 0, DIS, "Lai et al. 2018, arXiv 1808.00449"),
@@ -88,12 +90,13 @@ METRICS: dict[str, Metric] = {
     "laion_aesthetic": Metric("visual", visual.laion_aesthetic, 1, 10, "LAION's predictor on CLIP ViT-L/14", "Schuhmann 2022", "laion"),
     "subject_consistency_dino": Metric("visual", visual.subject_consistency_dino, 0.1462, 1, "DINO", VBENCH, "dino"),
     "background_consistency_clip": Metric("visual", visual.background_consistency_clip, 0.2615, 1, "CLIP", VBENCH, "clip"),
+    "imaging_quality_musiq": Metric("visual", visual.imaging_quality_musiq, 0, 1, "MUSIQ", VBENCH, "musiq"),
     "psnr": Metric("reconstruction", reconstruction.psnr, 15, 45, "pixels", OURS),
     "ssim": Metric("reconstruction", reconstruction.ssim, 0, 1, "pixels", "Wang et al. 2004"),
     "lpips_hed": Metric(
         "reconstruction", reconstruction.lpips_hed, 0.6, 0, "LPIPS's weights on HED's VGG16", "Zhang et al. 2018", packages=(HED, LPIPS)
     ),
-    "lpips": Metric("reconstruction", reconstruction.lpips, 0.6, 0, "VGG16", "Zhang et al. 2018, arXiv 1801.03924", "vgg16"),
+    "lpips": Metric("reconstruction", reconstruction.lpips, 0.6, 0, "VGG16", "Zhang et al. 2018, arXiv 1801.03924", "vgg16", (LPIPS,)),
     "fd_effnet": Metric("distribution", distributions.frechet_unbiased, 100, 0, EFFNET, "Heusel et al. 2017", features="effnet"),
     "fd_alignment": Metric("distribution", distributions.frechet_unbiased, 1, 0, TOWERS, "Unterthiner et al. 2018", features="alignment"),
     "kd_alignment": Metric("distribution", distributions.kernel, 0.01, 0, TOWERS, "Bińkowski et al. 2018", features="alignment"),

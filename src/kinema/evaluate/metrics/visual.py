@@ -75,6 +75,11 @@ def background_consistency_clip(clip: Clip) -> float:
     return consistency(clip.judges.published("clip").features(clip.looked))
 
 
+def imaging_quality_musiq(clip: Clip) -> float:
+    """VBench's imaging quality: MUSIQ's opinion score over 100, here of 9 evenly spread frames (Ke et al. 2021), [0, 1]."""
+    return clip.judges.published("musiq").score(clip.looked) / 100
+
+
 def seams(clip: Clip) -> float:
     """Artefacts at the seams of tiles: straight lines at a fixed place across the whole frame, at which brightness steps more than
     beside them. The strongest line's excess over the steepest of its 4 neighbours on either side, in levels of 255; 0: none."""
