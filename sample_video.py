@@ -108,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--vae-tiling", action=argparse.BooleanOptionalAction, default=True, help="decode large videos in tiles")
     model.add_argument("--use-cpu-offload", action="store_true", help="keep on the device only what works")
     model.add_argument("--reproduce", action="store_true", help="accepted: the same seed always gives the same bits here")
+    model.add_argument("--attention", default="sdpa", metavar="NAME", help="as for `kinema generate`: flash3, radial ...")
+    model.add_argument("--compile", action="store_true", help="compile the transformer, which pays from a few videos on")
     ranks = parser.add_argument_group("several processes, started by torchrun")
     ranks.add_argument("--ulysses-degree", type=int, metavar="N", help="processes that share a video's tokens; default: all of them")
     ranks.add_argument("--ring-degree", type=int, metavar="N", help="the same by ring attention, which passes keys round")
@@ -142,6 +144,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def load(args: argparse.Namespace) -> "VideoPipeline":
     """The model that the flags name."""
+    from kinema.kernels.choose import Attention
     from kinema.parallel.mesh import open_world
     from kinema.pipelines.placement import Placement
     from kinema.pipelines.store import choose_model
@@ -152,7 +155,8 @@ def load(args: argparse.Namespace) -> "VideoPipeline":
     config, files = choose_model(PRESETS, MODELS[args.model], folder, args.dit_weight)
     placement = Placement.choose("auto", args.precision or "auto", args.use_cpu_offload, args.vae_precision, args.text_encoder_precision)
     world = open_world(mesh_of(args), placement.device)
-    placement = replace(placement, device=world.device, tile=args.vae_tiling)
+    fast = {"attention": Attention.parse(args.attention), "compile": "blocks" if args.compile else "none"}
+    placement = replace(placement, device=world.device, tile=args.vae_tiling, **fast)
     return VideoPipeline(config, replace(files, load_key=args.load_key), placement, world)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kinema.dit.model import DiTConfig
     from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.base import ModelConfig, Request, Result
-    from kinema.pipelines.placement import Offload
+    from kinema.pipelines.placement import Compile, Offload
     from kinema.pipelines.video import VideoPipeline
     from kinema.text.encoder import TextConfig
     from kinema.vae.model import VAEConfig
@@ -68,6 +68,8 @@ def load(
     offload: "bool | Offload" = False,
     tile: int | None = None,
     mesh: "MeshConfig | None" = None,
+    attention: str = "sdpa",
+    compile: "Compile" = "none",
     loras: Sequence[str] = (),
 ) -> "VideoPipeline":
     """A model ready to make videos.
@@ -78,9 +80,12 @@ def load(
         "parts" (or True), "blocks", or "none". tile: pixels a side of the tiles that a large video is decoded in.
     dit: the transformer's weights, where they are not in that folder.
     mesh: how the processes that torchrun started share the work; None lets all of them make one video together.
+    attention: how the transformer's tokens attend, such as flash3 or radial:dense=0.9; `kinema info` lists what is here.
+    compile: "blocks" compiles the transformer, for any size; "graphs" for fixed sizes on CUDA.
     loras: adapters to add, each a file or FILE:SCALE.
     Raises InputError for unknown names, WeightsError where files are missing.
     """
+    from kinema.kernels.choose import Attention
     from kinema.parallel.mesh import MeshConfig, launched_ranks, open_world
     from kinema.pipelines.loras import LoraFile
     from kinema.pipelines.placement import Placement
@@ -90,7 +95,8 @@ def load(
 
     adapters = [LoraFile.parse(lora) for lora in loras]
     config, files = choose_model(MODELS, model, weights, Path(dit) if dit else None)
-    placement = replace(Placement.choose(device, dtype, offload), tile_size=tile)
+    placement = Placement.choose(device, dtype, offload)
+    placement = replace(placement, tile_size=tile, attention=Attention.parse(attention), compile=compile)
     world = open_world(mesh or MeshConfig(sequence=launched_ranks()), placement.device)
     return VideoPipeline(config, files, replace(placement, device=world.device), world, adapters)
 

@@ -46,6 +46,7 @@ def generate_flags(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("which model, and where it runs")
     model_flags(where)
     spread_flags(where)
+    speed_flags(where)
     parser.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:SCALE]", help="add adapters, at this strength (1 if left out); several add up"
     )
@@ -95,6 +96,23 @@ def spread_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def speed_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--attention",
+        default="sdpa",
+        metavar="NAME",
+        help="sdpa, cudnn, flash2, flash3, sage, or sparse: sliding-tile, radial, with options such as radial:dense=0.9 (docs/speed.md)",
+    )
+    group.add_argument(
+        "--compile",
+        nargs="?",
+        const="blocks",
+        default="none",
+        choices=("none", "blocks", "graphs"),
+        help="compile the transformer: the first step waits, later ones gain; graphs: for fixed sizes, on CUDA",
+    )
+
+
 def run_demo(args: argparse.Namespace) -> None:
     pipeline = kinema.load()
     with pipeline.world:
@@ -129,6 +147,7 @@ def load(args: argparse.Namespace, preset: str | None, dtype: str) -> "VideoPipe
     given = vars(args)
     mesh = MeshConfig.parse(args.mesh) if given.get("mesh") else None
     where = {"device": args.device, "dtype": dtype, "offload": args.offload, "tile": given.get("tile"), "mesh": mesh}
+    where |= {name: given[name] for name in ("attention", "compile") if name in given}
     return kinema.load(preset, weights=args.weights, dit=args.dit, loras=given.get("lora", ()), **where)
 
 

@@ -70,7 +70,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 def show_presets() -> None:
     """Every preset with its size, defaults, and whether its weights are here."""
     from kinema.flow.samplers import SAMPLERS
-    from kinema.kernels.attend import backend
+    from kinema.kernels.choose import PLAIN, others
     from kinema.pipelines.placement import Placement
     from kinema.presets import MODELS
 
@@ -80,7 +80,8 @@ def show_presets() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     place = Placement.choose()
     here = ", ".join(f"{name} {value}" for name, value in place.names().items())
-    print(f"\nsamplers: {', '.join(SAMPLERS)}\nhere: {here}\nattention: {backend(place.device, place.dtype)}")
+    print(f"\nsamplers: {', '.join(SAMPLERS)}\nhere: {here}")
+    print(f"attention: {PLAIN.says(place.device, place.dtype)}\n--attention: {others()}")
 
 
 def preset_row(config: "ModelConfig") -> list[str]:

@@ -20,6 +20,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="auto: bf16 where the processor has it")
     parser.add_argument("--offload", nargs="?", const="parts", default="none", choices=("none", "parts", "blocks"), help="as for generate")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="as for generate")
+    parser.add_argument("--attention", default="sdpa", metavar="NAME", help="as for generate")
     parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device, such as 989; default: measured here")
     parser.set_defaults(run=run)
 
@@ -52,7 +53,7 @@ def plan_of(args: argparse.Namespace) -> "Plan":
         raise InputError(f"preset={args.preset!r} is not known: use one of {', '.join(MODELS)}")
     config, (height, width) = MODELS[args.preset](), args.size or (None, None)
     request = config.request("a plan", args.guidance, seed=0, frames=args.frames, height=height, width=width, steps=args.steps)
-    return Plan(config=config, request=request, placement=planned(args.device, args.dtype, args.offload, args.tile))
+    return Plan(config=config, request=request, placement=planned(args.device, args.dtype, args.offload, args.tile, args.attention))
 
 
 def rates_of(args: argparse.Namespace, plan: "Plan") -> "Rates | None":

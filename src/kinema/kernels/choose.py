@@ -45,6 +45,14 @@ class Attention:
             raise InputError(f"attention={text!r}: kernel={chosen!r} is not known: use one of {', '.join(KERNELS)}")
         return cls(chosen, pattern_of(name, options, text))
 
+    def __str__(self) -> str:
+        """What `parse` reads."""
+        if self.pattern is None:
+            return self.kernel
+        name = next(name for name, kind in PATTERNS.items() if isinstance(self.pattern, kind))
+        options = {"kernel": self.kernel} | vars(self.pattern)
+        return f"{name}:{','.join(f'{option}={write(value)}' for option, value in options.items())}"
+
     def make(self, device: torch.device, dtype: torch.dtype) -> Callable[..., Tensor]:
         """What blocks call. Raises InputError where it cannot work on this device in this dtype, or is not installed."""
         if self.kernel == DEFAULT:
@@ -60,7 +68,10 @@ class Attention:
     def says(self, device: torch.device, dtype: torch.dtype) -> str:
         """What works there, for people."""
         dense = backend(device, dtype) if self.kernel == DEFAULT else self.kernel
-        return dense if self.pattern is None else f"{self.pattern} by {dense}"
+        return dense if self.pattern is None else f"{self} by {dense}"
+
+
+PLAIN = Attention()
 
 
 def pattern_of(name: str, options: dict[str, str], text: str) -> Pattern:
@@ -84,6 +95,10 @@ def read(value: str, example: Any, text: str) -> Any:
     except ValueError as error:
         wanted = "three numbers such as 3x3x5" if isinstance(example, tuple) else f"a number such as {example}"
         raise InputError(f"attention={text!r}: {value!r} is not {wanted}") from error
+
+
+def write(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def others() -> str:

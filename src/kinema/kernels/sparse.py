@@ -94,6 +94,21 @@ class Sparse:
             yield from map(Group, group.queries.split(most), group.keys.split(most))
 
 
+def rehearsed(pattern: Pattern, grid: Grid, text: int, attend: Attend) -> Attend:
+    """What takes as much memory as `Sparse`, the largest blocks and the text standing for all. attend: the dense kernel's rehearsal."""
+    seen, blocks, asked = max((group.keys.shape[1], *group.queries.shape) for group in groups_of(pattern, grid, text))
+
+    def dry(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        q, k, mixed = q.to(v.dtype), k.to(v.dtype), torch.empty_like(v)
+        attend(q[:, prod(grid) :], k, v)
+        count = min(blocks, max(1, gathered(v.device) // (seen * v.shape[2] * v.shape[3])))
+        rows, keys, values = (v.new_empty((count, size, *v.shape[2:])) for size in (asked, seen, seen))
+        attend(rows, keys, values)
+        return mixed
+
+    return dry
+
+
 def take(x: Float[Tensor, "B L N K"], places: Int[Tensor, "g a"]) -> Float[Tensor, "Bg a N K"]:
     """The tokens of each block; blocks become samples."""
     return x.index_select(1, places.flatten()).unflatten(1, places.shape).flatten(0, 1)

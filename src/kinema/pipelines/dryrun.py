@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from kinema.dit.model import DiT, DiTConfig
 from kinema.dit.rope import forget_tables
 from kinema.kernels.attend import attend_dry
 from kinema.kernels.ledger import Ledger, pretended
+from kinema.kernels.patterns import Pattern
+from kinema.kernels.sparse import pairs_of, rehearsed
 from kinema.shapes import LatentShape
 from kinema.text.encoder import TextConfig
 from kinema.text.llama import Llama, LlamaSize
@@ -72,10 +75,13 @@ def rehearsal(model: nn.Module, accelerator: bool) -> Iterator[tuple[str, Ledger
 
 
 @lru_cache
-def need_of_dit(config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool) -> Need:
+def need_of_dit(
+    config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool, pattern: Pattern | None = None
+) -> Need:
     """One step of one video. All blocks of a kind are alike, so one of each is rehearsed."""
     depths = ((1, 1), (1, 0), (0, 1))
-    both, double, single = (step(replace(config, double_blocks=d, single_blocks=s), latent, text, dtype, accelerator) for d, s in depths)
+    sizes = (replace(config, double_blocks=d, single_blocks=s) for d, s in depths)
+    both, double, single = (step(size, latent, text, dtype, accelerator, pattern) for size in sizes)
 
     def total(field: str) -> float:
         every, no_single, no_double = (float(getattr(need, field)) for need in (both, double, single))
@@ -84,14 +90,18 @@ def need_of_dit(config: DiTConfig, latent: LatentShape, text: int, dtype: torch.
     return Need(round(total("weights")), both.work, total("flops"), total("attention_flops"))
 
 
-def step(config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool) -> Need:
+def step(config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool, pattern: Pattern | None) -> Need:
     dit = build(lambda: DiT(config), dtype)
     assert isinstance(dit, DiT)
     weights, attention = size_of(dit.parameters()), [0.0]
 
+    grid = (latent.t // config.patch[0], latent.h // config.patch[1], latent.w // config.patch[2])
+    way = attend_dry if pattern is None else rehearsed(pattern, grid, text, attend_dry)
+    pairs = (prod(grid) + text) ** 2 if pattern is None else pairs_of(pattern, grid, text)
+
     def attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        attention[0] += 4.0 * q.shape[0] * q.shape[1] * k.shape[1] * q.shape[2] * q.shape[3]
-        return attend_dry(q, k, v, key_mask)
+        attention[0] += 4.0 * pairs * q.shape[2] * q.shape[3]
+        return way(q, k, v, key_mask)
 
     for name in dit.plan().blocks:
         dit.get_submodule(name).attend = attend  # type: ignore[assignment]

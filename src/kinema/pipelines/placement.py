@@ -6,11 +6,14 @@ from typing import Literal, get_args
 import torch
 
 from kinema.errors import InputError
+from kinema.kernels.choose import DEFAULT, PLAIN, Attention
 from kinema.vae.model import VAEConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 Offload = Literal["none", "parts", "blocks"]
 """What waits outside the device (of a CPU: outside memory): nothing, the parts that do not work, or the transformer's blocks too."""
+Compile = Literal["none", "blocks", "graphs"]
+"""Of the transformer: nothing, each block for any number of tokens, or for fixed sizes as CUDA graphs."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Placement:
     own_text_dtype: torch.dtype | None = None
     tile: bool = True  # a VAE that cannot stream decodes large videos in tiles
     tile_size: int | None = None  # pixels a side of a tile; None: the VAE's own
+    attention: Attention = PLAIN  # of the transformer's blocks
+    compile: Compile = "none"
 
     @classmethod
     def choose(
@@ -61,7 +66,9 @@ class Placement:
     def names(self) -> dict[str, str]:
         """For the recipe."""
         dtypes = {"dtype": self.dtype, "vae_dtype": self.vae_dtype, "text_dtype": self.text_dtype}
-        return {"device": self.device.type} | {name: dtype_name(dtype) for name, dtype in dtypes.items()}
+        chosen = {} if self.attention == PLAIN else {"attention": str(self.attention)}
+        chosen |= {} if self.compile == "none" else {"compile": self.compile}
+        return {"device": self.device.type} | {name: dtype_name(dtype) for name, dtype in dtypes.items()} | chosen
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -94,8 +101,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def planned(device: str, dtype: str, offload: Offload, tile_size: int | None) -> Placement:
+def planned(device: str, dtype: str, offload: Offload, tile_size: int | None, attention: str = DEFAULT) -> Placement:
     """A placement to plan for: its device need not be here. Without one, auto is bfloat16 on CUDA."""
     if device == "cuda" and not torch.cuda.is_available():
-        return Placement(torch.device("cuda"), DTYPES["bf16" if dtype == "auto" else dtype], offload, tile_size=tile_size)
-    return replace(Placement.choose(device, dtype, offload), tile_size=tile_size)
+        place = Placement(torch.device("cuda"), DTYPES["bf16" if dtype == "auto" else dtype], offload)
+    else:
+        place = Placement.choose(device, dtype, offload)
+    return replace(place, tile_size=tile_size, attention=Attention.parse(attention))

@@ -16,6 +16,7 @@ import torch
 
 from kinema.dit.model import DiT
 from kinema.errors import InputError
+from kinema.flow.sigmas import schedule
 from kinema.kernels.attend import attend
 from kinema.pipelines.base import ModelConfig, Request
 from kinema.pipelines.dryrun import STREAMED, Need, need_of_dit, need_of_text, need_of_vae
@@ -124,6 +125,18 @@ class Plan:
         return need_of_dit(self.config.dit, self.request.shape.latent, self.config.text.text_len, self.placement.dtype, self.accelerator)
 
     @cached_property
+    def sparse_dit(self) -> Need:
+        """As `dit`, at steps at which attention is sparse."""
+        latent, pattern = self.request.shape.latent, self.placement.attention.pattern
+        return need_of_dit(self.config.dit, latent, self.config.text.text_len, self.placement.dtype, self.accelerator, pattern)
+
+    @property
+    def dense_steps(self) -> int:
+        """Steps at which all tokens see each other."""
+        pattern, sigmas = self.placement.attention.pattern, schedule(self.request.steps, self.request.shift)[:-1]
+        return self.request.steps if pattern is None else int((sigmas > pattern.dense).sum())
+
+    @cached_property
     def vae(self) -> Need:
         config = self.placement.tiles_of(self.config.vae)
         return need_of_vae(config, self.request.shape.latent, self.placement.vae_dtype, self.accelerator)
@@ -150,7 +163,7 @@ class Plan:
         stays = 0 if alone and (self.accelerator or self.placement.offload == "blocks") else dit
         before = 0 if alone else text
         held = (text, before + dit, before + stays + vae)
-        work = (self.text.work, self.dit.work, self.vae.work + host)
+        work = (self.text.work, max(self.dit.work, self.sparse_dit.work), self.vae.work + host)
         return [Stage(name, *each) for name, each in zip(("text", "denoise", "decode"), zip(held, work, strict=True), strict=True)]
 
     @property
@@ -160,12 +173,13 @@ class Plan:
 
     def seconds(self, rates: Rates) -> dict[str, float]:
         """Of each stage."""
-        calls = self.request.steps * (2 if self.request.guidance > 1 else 1)
+        calls, dense = 2 if self.request.guidance > 1 else 1, self.dense_steps
+        steps = dense * rates.seconds(self.dit) + (self.request.steps - dense) * rates.seconds(self.sparse_dit)
         latent = self.request.shape.latent
         times = (
             latent.t / min(latent.t, STREAMED) if self.config.vae.streams else count_tiles(self.placement.tiles_of(self.config.vae), latent)
         )
-        return {"text": rates.seconds(self.text), "denoise": calls * rates.seconds(self.dit), "decode": times * rates.seconds(self.vae)}
+        return {"text": rates.seconds(self.text), "denoise": calls * steps, "decode": times * rates.seconds(self.vae)}
 
 
 def block_sizes(config: ModelConfig, dtype: torch.dtype) -> list[int]:

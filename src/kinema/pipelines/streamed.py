@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT, DiTConfig
 from kinema.dit.quantise import make_room
 from kinema.errors import InputError, WeightsError
@@ -35,6 +36,7 @@ def load_streamed(path: Path, key: str | None, config: DiTConfig, placement: Pla
         missing, unknown = sorted(groups - state.groups.keys()), sorted(state.groups.keys() - groups)
         raise WeightsError(f"{path} does not fit the model: blocks missing: {missing or 'none'}, unknown: {unknown or 'none'}")
     assign_rest(dit, state.read("", placement.dtype), placement, path)
+    set_attention(dit, placement.attention.make(placement.device, placement.dtype))
     if world.mesh is not None and world.config.sequence > 1:
         split_sequence(dit, world.mesh["sequence"].get_group(), world.config.method)
 

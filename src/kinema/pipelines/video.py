@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinema.conditioning.frames import Given, Known, Places, encode_places, places_of
+from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError, KinemaError
 from kinema.flow.guidance import classifier_free, embedded_guidance
@@ -31,13 +32,14 @@ from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
-from kinema.kernels.attend import backend
+from kinema.kernels.choose import PLAIN
 from kinema.media.frames import to_uint8
 from kinema.media.image import read_image
 from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result, check_given
+from kinema.pipelines.compiled import check_tools, compile_dit
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
 from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.pieces import places_within, spans
@@ -71,7 +73,7 @@ def draw_noise(request: Request, channels: int) -> Float[Tensor, "1 C t h w"]:
 def check_finite(done: int, clean: Tensor, placement: Placement) -> None:
     """Raise KinemaError where a step gave what is no number, rather than paint with it for hours."""
     if not clean.isfinite().all():
-        way = backend(placement.device, placement.dtype)
+        way = placement.attention.says(placement.device, placement.dtype)
         raise KinemaError(f"step {done} gave numbers that are not finite (attention by {way}): try --dtype fp32, or other weights")
 
 
@@ -86,6 +88,23 @@ class Reading(NamedTuple):
     text: str
     config: TextConfig
     picture: Given | None = None
+
+
+def check_speed(placement: Placement, mesh: MeshConfig) -> None:
+    """Raise InputError for ways to be fast that exclude each other, or cannot be had here."""
+    placement.attention.make(placement.device, placement.dtype)
+    if placement.compile != "none":
+        check_tools(placement.compile, placement.device)
+    if mesh.sequence > 1 and placement.attention.pattern is not None:
+        raise InputError(f"attention={placement.attention} sees a whole video in order: use a tensor mesh, or attention=sdpa")
+    if mesh.sequence > 1 and mesh.method == "ring" and placement.attention != PLAIN:
+        raise InputError(f"attention={placement.attention}: the ring attends by PyTorch's kernels; use --mesh method=ulysses")
+    if placement.compile != "none" and placement.offload == "blocks":
+        raise InputError(
+            f"compile={placement.compile} with offload=blocks: blocks whose weights come and go are not compiled; leave one out"
+        )
+    if placement.compile != "none" and mesh.peers > 1:
+        raise InputError(f"compile={placement.compile} works in one process: leave it out where several make one video")
 
 
 class Clock:
@@ -146,6 +165,7 @@ class VideoPipeline:
         self.world = world or World(MeshConfig(), 0, 1, placement.device)
         if self.world.config.shard > 1:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
+        check_speed(placement, self.world.config)
         self.encoder: TextEncoder | LlavaEncoder | None = None
         self.states: dict[Reading, TextStates] = {}
         self.hashes = Hashes(files)
@@ -159,8 +179,11 @@ class VideoPipeline:
             dit = load_dit(self.files.dit, self.config.dit, self.files.load_key)
             if self.loras:
                 merge_files(dit.to(self.placement.dtype), self.loras, self.config.name)
+            set_attention(dit, self.placement.attention.make(self.placement.device, self.placement.dtype))
             if self.spread:
                 return apply(dit, self.world).to(self.placement.dtype)  # split first: no rank ever holds all of it
+            if self.placement.compile != "none":
+                compile_dit(dit, self.placement.compile, self.placement.device)
             return dit.to(self.home, self.placement.dtype)
 
     @cached_property
