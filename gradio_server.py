@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         os.environ["MODEL_BASE"] = args.model_base  # also for the workers
     args.port, args.models = int(args.port), [MODELS[args.model]] if args.model else None
     args.queue = args.workers = None
-    args.engine = "uvicorn"
+    args.engine, args.time_limit = "uvicorn", 60
     serve.run(args)
 
 

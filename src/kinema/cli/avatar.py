@@ -4,7 +4,7 @@ import argparse
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kinema.cli.console import say
 from kinema.cli.generate import load, model_flags
@@ -73,30 +73,12 @@ def acting_of(args: argparse.Namespace) -> "Acting":
     )
 
 
-def facts_of(args: argparse.Namespace, talking: "TalkingFace", acting: "Acting") -> dict[str, Any]:
-    """What is needed to make it again; it goes into the file."""
-    from kinema.pipelines.recipe import sha256, versions
-
-    files = {name: getattr(args, name) for name in ("image", "audio", "drive", "pose")}
-    return {
-        "model": talking.video.config.name,
-        "avatar": {name: {"file": path.name, "sha256": sha256(path)} for name, path in files.items() if path},
-        "acting": {
-            name: getattr(acting, name) for name in ("seed", "steps", "begin", "guidance", "shift", "expression", "prompt", "window")
-        },
-        "weights_sha256": {"dit": sha256(talking.video.files.dit), "avatar": sha256(talking.weights)},
-        "versions": versions(),
-    }
-
-
 def film(args: argparse.Namespace, talking: "TalkingFace", face: "Portrait", sound, acting: "Acting") -> Path:  # type: ignore[no-untyped-def]
     """Make the frames, write them with the voice, and tell how fast it went."""
     import torch
 
-    from kinema.media.audio import RATE, mux
-    from kinema.media.files import whole_file
-    from kinema.media.video import write_video
     from kinema.pipelines.files import fresh_name, make_folder
+    from kinema.pipelines.speech import recipe_of, write_speech
 
     fps = talking.file.avatar.config.fps
     make_folder(args.out)
@@ -108,8 +90,7 @@ def film(args: argparse.Namespace, talking: "TalkingFace", face: "Portrait", sou
         say(f"{sum(map(len, parts))} frames after {told:.1f} s")
     frames = torch.cat(parts)
     path = args.out / f"{fresh_name(f'{args.image.stem} says {args.audio.stem}', acting.seed)}.mp4"
-    with whole_file(path) as draft:
-        write_video(draft, frames, fps, facts_of(args, talking, acting))
-        mux(draft, sound, RATE)
+    files = {name: getattr(args, name) for name in ("image", "audio", "drive", "pose")}
+    write_speech(path, frames, fps, sound, recipe_of(talking, acting, files, args.face))
     say(f"{len(frames) / told:.1f} frames a second; real time is {fps}")
     return path

@@ -27,6 +27,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="one worker each, such as cuda:0 cuda:1; none: page and API alone; default: every GPU",
     )
+    parser.add_argument(
+        "--time-limit", type=float, default=60, metavar="MINUTES", help="a video that takes longer is stopped; default: %(default)s"
+    )
     parser.add_argument("--engine", choices=("uvicorn", "ray"), default="uvicorn", help="ray: the API in replicas; default: %(default)s")
     parser.add_argument("--replicas", type=int, default=2, help="with --engine ray; default: %(default)s")
     parser.set_defaults(run=run)
@@ -34,6 +37,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     key = actions.add_parser("key", help="make an API key").add_subparsers(metavar="ACTION", required=True)
     add = key.add_parser("add", help="make a key, show it once, and keep its hash")
     add.add_argument("name", metavar="NAME", help="whose it is, one word")
+    add.add_argument(
+        "--priority", type=int, default=0, metavar="N", help="how high its jobs may go in the queue, up to 10; default: %(default)s"
+    )
     add.set_defaults(run=run_add_key)
 
 
@@ -44,8 +50,11 @@ def keys_file(args: argparse.Namespace) -> Path:
 
 def run_add_key(args: argparse.Namespace) -> None:
     from kinema.serve.guard import Keys
+    from kinema.serve.orders import URGENT
 
-    print(Keys(keys_file(args)).add(args.name))
+    if not 0 <= args.priority <= URGENT:
+        raise InputError(f"priority={args.priority} is out of range: use 0 to {URGENT}")
+    print(Keys(keys_file(args)).add(args.name, args.priority))
     say(f"kinema: the key of {args.name} is shown only now; its hash lies in {keys_file(args)}")
 
 
@@ -59,21 +68,26 @@ def run(args: argparse.Namespace) -> None:
     from kinema.serve.app import open_queue, serve
     from kinema.serve.fitting import fittings
     from kinema.serve.guard import Keys
+    from kinema.serve.jobs import Limits
     from kinema.serve.orders import Service
     from kinema.serve.supervisor import devices
 
     models = fittings(args.models)
     if not models:
         raise InputError("no model has its weights here: see kinema info")
-    keys = Keys(file) if file.exists() and not args.open else None
-    service = Service(queue=open_queue(args.folder, args.queue), folder=args.folder.resolve(), models=models, keys=keys)
+    if args.time_limit <= 0:
+        raise InputError(f"time_limit={args.time_limit} must be above 0: 60 minutes are usual")
+    keys, limits = Keys(file) if file.exists() and not args.open else None, Limits(seconds=60 * args.time_limit)
+    service = Service(queue=open_queue(args.folder, args.queue, limits), folder=args.folder.resolve(), models=models, keys=keys)
     workers = devices() if args.workers is None else args.workers
     say(f"kinema: http://{args.host}:{args.port} with {', '.join(models)}{', keys asked for' if keys else ''}; Ctrl-C ends it")
     try:
         if args.engine == "ray":
             from kinema.serve import replicas
 
-            shared = replicas.Shared(folder=service.folder, url=service.queue.url, models=tuple(models), keys=keys.path if keys else None)
+            shared = replicas.Shared(
+                folder=service.folder, url=service.queue.url, limits=limits, models=tuple(models), keys=keys.path if keys else None
+            )
             replicas.serve(shared, args.host, args.port, args.replicas, workers)
         else:
             serve(service, args.host, args.port, workers)

@@ -131,6 +131,20 @@ def save_avatar(path: Path, avatar: AvatarConfig, state: dict[str, Tensor], lora
         save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, draft, metadata)
 
 
+def config_of(text: str) -> AvatarConfig:
+    """As it stands in a file's metadata."""
+    return build(AvatarConfig, json.loads(text))
+
+
+def read_avatar_config(path: Path) -> AvatarConfig:
+    """Without its weights. Raises WeightsError where the file is missing, damaged, or no avatar."""
+    try:
+        with safe_open(path, "pt") as file:
+            return config_of((file.metadata() or {})["config"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise WeightsError(f"cannot read {path} as an avatar: {error}") from error
+
+
 def load_avatar(path: Path) -> AvatarFile:
     """In float32, frozen. Raises WeightsError where the file is missing, damaged, or no avatar."""
     try:
@@ -141,7 +155,7 @@ def load_avatar(path: Path) -> AvatarFile:
         raise WeightsError(f"cannot read {path} as an avatar: {error}") from error
     if about.pop("kind", None) != KIND:
         raise WeightsError(f"{path} is no avatar: give a file that `kinema train runs/mini_avatar.toml` wrote")
-    avatar = Avatar(build(AvatarConfig, json.loads(about.pop("config"))))
+    avatar = Avatar(config_of(about.pop("config")))
     avatar.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(LORA)})
     alphas = json.loads(about.pop("alphas"))
     pairs = {name: Pair(tensors[f"{LORA}{name}.down"], tensors[f"{LORA}{name}.up"], alpha) for name, alpha in alphas.items()}

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,26 +26,30 @@ def read_audio(path: Path | str, rate: int = RATE, longest: float | int | None =
     longest: seconds; a longer file is refused, not cut.
     Raises InputError where the file is missing, holds no sound, is empty, or is too long.
     """
-    pieces, samples = [], 0
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
     try:
         with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise InputError(f"{path} holds no sound: give a sound file such as .wav, .mp3 or .flac")
-            for frame in container.decode(audio=0):
-                for part in resampler.resample(frame):
-                    pieces.append(part.to_ndarray().reshape(-1))
-                    samples += len(pieces[-1])
-                if longest is not None and samples > longest * rate:
-                    raise InputError(f"{path} is longer than {longest:g} s, the most that is taken at once: cut it into parts")
-            with suppress(ValueError):  # nothing came in, so nothing is left
-                pieces += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+            return sound_of(container, str(path), rate, longest)
     except (av.FFmpegError, FileNotFoundError) as error:
         raise InputError(f"cannot read {path} as sound: {error.strerror or error}") from error
-    sound = torch.from_numpy(np.concatenate(pieces)) if pieces else torch.zeros(0)
-    if not len(sound):
-        raise InputError(f"{path} holds 0 s of sound: give one that lasts")
-    return sound
+
+
+def sound_of(container: Any, name: str, rate: int = RATE, longest: float | int | None = None) -> Float[Tensor, " n"]:
+    """The same of an open PyAV container, which `name` stands for in what is refused."""
+    if not container.streams.audio:
+        raise InputError(f"{name} holds no sound: give a sound file such as .wav, .mp3 or .flac")
+    pieces, samples = [], 0
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    for frame in container.decode(audio=0):
+        for part in resampler.resample(frame):
+            pieces.append(part.to_ndarray().reshape(-1))
+            samples += len(pieces[-1])
+        if longest is not None and samples > longest * rate:
+            raise InputError(f"{name} is longer than {longest:g} s, the most that is taken at once: cut it into parts")
+    with suppress(ValueError):  # nothing came in, so nothing is left
+        pieces += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+    if not samples:
+        raise InputError(f"{name} holds 0 s of sound: give one that lasts")
+    return torch.from_numpy(np.concatenate(pieces))
 
 
 def resample(sound: Float[np.ndarray, " n"] | Float[Tensor, " n"], rate: int, to: int) -> Float[Tensor, " m"]:

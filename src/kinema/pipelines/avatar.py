@@ -7,7 +7,7 @@ Every window gives its frames as soon as it is done, so the same code serves fil
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -27,15 +27,18 @@ from kinema.dit.lora import merge
 from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.flow.path import interpolate
-from kinema.flow.samplers import SAMPLERS, Velocity, ignore_step
+from kinema.flow.samplers import SAMPLERS, Velocity
+from kinema.flow.samplers import OnStep as OnClean
+from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.flow.sigmas import schedule
 from kinema.media.audio import RATE
 from kinema.media.face import Box, find_faces
 from kinema.media.frames import from_uint8, resize
+from kinema.pipelines.base import OnStep
 from kinema.pipelines.loras import refuse_quantised
 from kinema.pipelines.recipe import sha256
 from kinema.pipelines.store import PRETRAINED
-from kinema.pipelines.video import VideoPipeline
+from kinema.pipelines.video import VideoPipeline, ignore_step
 from kinema.shapes import PATCH, SPACE_STRIDE, TIME_STRIDE, PixelShape
 from kinema.text.encoder import TextStates
 
@@ -139,6 +142,11 @@ def listening(face: Box, latents: int, cells: int) -> Float[Tensor, "1 t h w"]:
     return (inside[0][:, None] & inside[1][None]).float().expand(1, latents, -1, -1)
 
 
+def windows_of(frames: int, window: int) -> int:
+    """How many windows a speech of so many frames takes."""
+    return 1 + -(-max(frames - window, 0) // (window - KEPT))
+
+
 class TalkingFace:
     """A video pipeline and an avatar."""
 
@@ -173,8 +181,12 @@ class TalkingFace:
         return states.to(self.video.placement.device, self.video.placement.dtype)
 
     @torch.inference_mode()
-    def speak(self, face: Portrait, sound: Float[Tensor, " n"], acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
+    def speak(
+        self, face: Portrait, sound: Float[Tensor, " n"], acting: Acting, on_step: OnStep = ignore_step
+    ) -> Iterator[UInt8[Tensor, "T H W 3"]]:
         """All frames of a sound, 16 kHz, window by window; together they last as long as it.
+
+        on_step: called as ("denoise", done, total) with the steps of all windows.
 
         Raises InputError where it is empty or longer than LONGEST seconds.
         """
@@ -183,14 +195,19 @@ class TalkingFace:
             raise InputError(f"speech of {seconds:g} s: give more than 0 and at most {LONGEST:g} s, or cut it into parts")
         total = max(round(seconds * self.file.avatar.config.fps), 1)
         heard = load_whisper().hear(sound)
-        yield from self.windows(face, heard, total, acting)
+        yield from self.windows(face, heard, total, acting, on_step)
 
-    def windows(self, face: Portrait, heard: Float[Tensor, "S 5 d"], total: int, acting: Acting) -> Iterator[UInt8[Tensor, "T H W 3"]]:
+    def windows(
+        self, face: Portrait, heard: Float[Tensor, "S 5 d"], total: int, acting: Acting, on_step: OnStep
+    ) -> Iterator[UInt8[Tensor, "T H W 3"]]:
         """Frames 0 ... total of states that are all there."""
-        made, shown = 0, face.frame[None]
-        while made < total:
-            first = max(made - KEPT, 0)
-            frames = self.window(face, shown, heard, first, acting)
+        made, shown, steps = 0, face.frame[None], acting.steps * windows_of(total, acting.window)
+
+        def tell(before: int, done: int, _: Tensor) -> None:
+            on_step("denoise", before + done, steps)
+
+        for before in range(0, steps, acting.steps):
+            frames = self.window(face, shown, heard, max(made - KEPT, 0), acting, partial(tell, before))
             fresh = frames[(0 if made == 0 else KEPT) :][: total - made]
             made, shown = made + len(fresh), frames[-KEPT:]
             yield fresh
@@ -216,7 +233,13 @@ class TalkingFace:
 
     @torch.inference_mode()
     def window(
-        self, face: Portrait, shown: UInt8[Tensor, "k H W 3"], heard: Float[Tensor, "S 5 d"], first: int, acting: Acting
+        self,
+        face: Portrait,
+        shown: UInt8[Tensor, "k H W 3"],
+        heard: Float[Tensor, "S 5 d"],
+        first: int,
+        acting: Acting,
+        on_clean: OnClean = ignore_clean,
     ) -> UInt8[Tensor, "T H W 3"]:
         """The frames from `first` on, which begin with those shown."""
         video, states = self.video, self.states(acting.prompt or prompt_for(acting.expression or "neutral"))
@@ -229,7 +252,7 @@ class TalkingFace:
         start = interpolate(sketch, noise, torch.full((1,), acting.begin).to(sketch))
         start[:, :, : known.shape[2]] = known.to(start)
         velocity = self.velocity(states, drive, known.shape[2], acting.guidance)
-        made = SAMPLERS["euler"](velocity, start, acting.begin * schedule(acting.steps, acting.shift), ignore_step)
+        made = SAMPLERS["euler"](velocity, start, acting.begin * schedule(acting.steps, acting.shift), on_clean)
         return video.decode(made[0].float().cpu())
 
     def encode(self, frames: UInt8[Tensor, "k H W 3"]) -> Float[Tensor, "1 C k2 h w"]:

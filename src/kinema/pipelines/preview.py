@@ -70,19 +70,18 @@ def smooth_fields(count: int, channels: int, generator: torch.Generator) -> Floa
     return torch.stack(fields)
 
 
-def preview_bytes(colours: Colours, latents: Float[Tensor, "C t h w"]) -> bytes:
-    """An animated WebP of a few kilobytes."""
-    frames = colours(latents)
+def animation(frames: UInt8[Tensor, "t h w 3"], seconds: float = SECONDS_A_FRAME) -> bytes:
+    """An animated WebP of a few kilobytes. seconds: that each frame stays."""
     scale = max(1, PICTURE_SIDE // max(frames.shape[1:3]))
     size = (frames.shape[2] * scale, frames.shape[1] * scale)
     pictures = [Image.fromarray(frame.numpy()).resize(size, Image.Resampling.BICUBIC) for frame in frames]
     file = io.BytesIO()
-    rest = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 * SECONDS_A_FRAME), "loop": 0}
+    rest = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 * seconds), "loop": 0}
     pictures[0].save(file, "WEBP", quality=70, method=0, **rest)
     return file.getvalue()
 
 
-def write_preview(path: Path, colours: Colours, latents: Float[Tensor, "C t h w"]) -> None:
+def write_preview(path: Path, frames: UInt8[Tensor, "t h w 3"], seconds: float = SECONDS_A_FRAME) -> None:
     """Write the preview; a reader sees the one before or this one, never half of it."""
     with whole_file(path) as draft:
-        draft.write_bytes(preview_bytes(colours, latents))
+        draft.write_bytes(animation(frames, seconds))

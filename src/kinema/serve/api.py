@@ -5,7 +5,7 @@ GET  /v1/videos                all of one's own       GET    /v1/videos/{id}/con
 GET  /v1/models                what can be asked for  DELETE /v1/videos/{id}          forget it, file and all
 POST /v1/videos/{id}/cancel    stop it                GET    /v1/videos/{id}/events   progress as server-sent events
 GET  /v1/videos/{id}/preview   what it looks like so far
-POST /v1/files                 give a picture or video GET, DELETE /v1/files/{id}     what it is; forget it
+POST /v1/files                 give a picture, video or sound; GET, DELETE /v1/files/{id}: what it is; forget it
 GET  /healthz, /metrics        for monitors
 """
 
@@ -17,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kinema.conditioning.expression import NAMES
 from kinema.errors import InputError, MissingExtraError
+from kinema.serve import speeches
 from kinema.serve.guard import COOKIE
 from kinema.serve.jobs import Job, Queue, QueueFullError
 from kinema.serve.orders import FILES, PREVIEW, Service, VideoRequest
@@ -250,7 +252,7 @@ def describe(queue: Queue, job: Job) -> dict[str, Any]:
         "remixed_from_video_id": None,
         "error": error,
         "kinema": {"status": job.status, "stage": job.stage, "waiting_before": queue.ahead(job) if job.status == "queued" else 0}
-        | {"request": request, "attempts": job.starts, "file": job.file},
+        | {"request": request, "attempts": job.starts, "file": job.file, "priority": job.priority},
     }
 
 
@@ -296,11 +298,12 @@ def send(path: Path, headers: dict[str, str] | None = None) -> FileResponse:
 
 
 def offers(service: Service, model: str) -> dict[str, Any]:
-    """What a model makes by default, what else fits here, and the adapters."""
+    """What a model makes by default, what else fits here, the adapters, and how its avatar may look."""
     fitting = service.models[model]
     made = fitting.config.defaults
     lengths = fitting.lengths(made.width, made.height)
-    return {"defaults": asdict(made), "sizes": fitting.sizes, "lengths": lengths, "loras": list(service.loras())}
+    found = {"defaults": asdict(made), "sizes": fitting.sizes, "lengths": lengths, "loras": list(service.loras())}
+    return found | ({"expressions": list(NAMES)} if model == speeches.MODEL and speeches.served(service.models) else {})
 
 
 def registry_of(queue: Queue) -> CollectorRegistry:

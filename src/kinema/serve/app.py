@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kinema.errors import InputError, MissingExtraError
 from kinema.serve.api import add_api, problem, user_at
+from kinema.serve.fitting import work_of
 from kinema.serve.guard import COOKIE, LOCAL, Guard
-from kinema.serve.jobs import Queue
+from kinema.serve.jobs import Limits, Queue
 from kinema.serve.orders import Service
 from kinema.serve.page import mount_page
 from kinema.serve.supervisor import Supervisor
@@ -80,7 +81,7 @@ def serve(service: Service, host: str, port: int, workers: list[str]) -> None:
     app = create_app(service, host in LOCAL and service.keys is None)
     config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GOODBYE, server_header=False)
     for fitting in service.models.values():  # reckoned once, so that no visitor waits for it
-        service.times.estimate(fitting.config, fitting.config.request("A cat.", seed=0))
+        service.times.estimate(work_of(fitting.config, fitting.config.request("A cat.", seed=0)))
     with alone(service.folder) if workers else nullcontext():
         supervisor = Supervisor(service.queue, service.folder, workers)
         supervisor.start()
@@ -109,7 +110,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_queue(folder: Path, url: str | None) -> Queue:
+def open_queue(folder: Path, url: str | None, limits: Limits | None = None) -> Queue:
     """The queue behind a URL; by default a file in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Queue(url or f"sqlite:///{(folder / 'queue.sqlite').resolve()}")
+    return Queue(url or f"sqlite:///{(folder / 'queue.sqlite').resolve()}", limits)

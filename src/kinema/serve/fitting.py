@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,7 @@ from kinema.pipelines.base import ModelConfig, Request
 from kinema.pipelines.placement import choose_device, choose_dtype
 from kinema.pipelines.store import default_folder, find_files
 from kinema.presets import MODELS
+from kinema.shapes import PixelShape
 from kinema.train.flops import forward_flops as dit_flops
 from kinema.train.vae import forward_flops as vae_flops
 
@@ -115,6 +116,14 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+class Work(NamedTuple):
+    """What a video takes, in floating-point operations."""
+
+    name: str  # of what makes it: measured times are told apart by it
+    denoise: float
+    decode: float
+
+
 @dataclass(frozen=True)
 class Estimate:
     """How long a video will take."""
@@ -129,22 +138,20 @@ class Times:
     def __init__(self, folder: Path):
         self.path = folder / TIMES
 
-    def add(self, config: ModelConfig, request: Request, seconds: dict[str, float]) -> None:
+    def add(self, work: Work, seconds: dict[str, float]) -> None:
         """seconds: of the stages, as the pipeline timed them."""
-        denoise, decode = work(config, request)
-        known = {"model": config.name, "denoise": seconds.get("denoise", 0.0), "decode": seconds.get("decode", 0.0)}
+        known = {"model": work.name, "denoise": seconds.get("denoise", 0.0), "decode": seconds.get("decode", 0.0)}
         with self.path.open("a", encoding="utf-8") as file:  # one short line is written in one piece
-            file.write(json.dumps(known | {"denoise_work": denoise, "decode_work": decode}) + "\n")
+            file.write(json.dumps(known | {"denoise_work": work.denoise, "decode_work": work.decode}) + "\n")
 
-    def estimate(self, config: ModelConfig, request: Request) -> Estimate:
+    def estimate(self, work: Work) -> Estimate:
         """For an idle machine with the model loaded."""
-        denoise, decode = work(config, request)
-        known = [line for line in self.lines() if line.get("model") == config.name]
+        known = [line for line in self.lines() if line.get("model") == work.name]
         if not known:
-            return Estimate((denoise + decode) / (EFFICIENCY * speed()), False)
-        nearest = sorted(known, key=lambda line: abs(line["denoise_work"] / denoise - 1))[:RECENT]
+            return Estimate((work.denoise + work.decode) / (EFFICIENCY * speed()), False)
+        nearest = sorted(known, key=lambda line: abs(line["denoise_work"] / work.denoise - 1))[:RECENT]
         pace = [statistics.median(line[part] / line[f"{part}_work"] for line in nearest) for part in ("denoise", "decode")]
-        return Estimate(denoise * pace[0] + decode * pace[1], True)
+        return Estimate(work.denoise * pace[0] + work.decode * pace[1], True)
 
     def lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -152,11 +159,16 @@ class Times:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()[-REMEMBERED:]]
 
 
-def work(config: ModelConfig, request: Request) -> tuple[float, float]:
-    """Floating-point operations of denoising and of decoding."""
+def work_of(config: ModelConfig, request: Request) -> Work:
+    """Of one video."""
     calls = request.steps * SAMPLERS[request.sampler].calls * (2 if request.guidance > 1 else 1)
-    pixels = request.frames * request.height * request.width
-    return calls * dit_flops(config.dit, 1, request.shape.latent.tokens, config.text.text_len), pixels * flops_a_pixel(config)
+    return work_on(config, config.name, calls, request.shape)
+
+
+def work_on(config: ModelConfig, name: str, calls: int, shape: PixelShape) -> Work:
+    """Of so many calls of the transformer on a shape, which is then decoded."""
+    pixels = shape.frames * shape.height * shape.width
+    return Work(name, calls * dit_flops(config.dit, 1, shape.latent.tokens, config.text.text_len), pixels * flops_a_pixel(config))
 
 
 @cache

@@ -32,17 +32,20 @@ KNOWN_CLIENTS = 10_000
 
 
 class Keys:
-    """API keys, of which only SHA-256 hashes are kept: one line a key, `hash name`."""
+    """API keys, of which only SHA-256 hashes are kept: one line a key, `hash name`, and a priority where it may ask for one above 0."""
 
     def __init__(self, path: Path):
         self.path = path
 
-    def add(self, name: str) -> str:
-        """A new key for `name`; it is shown now and never again. Raises InputError for a name with blanks."""
+    def add(self, name: str, priority: int = 0) -> str:
+        """A new key for `name`; it is shown now and never again. Raises InputError for a name with blanks.
+
+        priority: the highest that jobs of `name` may ask for.
+        """
         if not name.isprintable() or not name.split() == [name]:
             raise InputError(f"name={name!r} must be one printable word")
         key = f"kn-{secrets.token_urlsafe(24)}"
-        lines = [*self.lines(), f"{hash_of(key)} {name}"]
+        lines = [*self.lines(), f"{hash_of(key)} {name} {priority}".removesuffix(" 0")]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self.path) as draft:
             draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -53,10 +56,15 @@ class Keys:
         """Whose key this is."""
         wanted, found = hash_of(key), None
         for line in self.lines():
-            known, _, name = line.partition(" ")
+            known, name = line.split(" ")[:2]
             if hmac.compare_digest(known, wanted):
                 found = name
         return found
+
+    def priority(self, name: str) -> int:
+        """The highest that any key of `name` allows."""
+        rows = [line.split(" ") for line in self.lines()]
+        return max((int(row[2]) for row in rows if row[1] == name and len(row) > 2), default=0)
 
     def lines(self) -> list[str]:
         return self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []

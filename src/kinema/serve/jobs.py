@@ -93,6 +93,11 @@ class Job:
         return root / "videos" / self.id / str(self.starts)
 
 
+def over_time(job: Job) -> str:
+    """Why a job was stopped at its limit."""
+    return f"it ran for {job.limit_s:.0f} s, the most this server allows: ask for fewer frames, steps or a smaller size"
+
+
 class QueueFullError(InputError):
     """No more jobs are taken for now."""
 

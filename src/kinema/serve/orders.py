@@ -13,8 +13,9 @@ from kinema.pipelines.base import MAX_SEED, Request, check_given
 from kinema.pipelines.recipe import facts_of
 from kinema.serve.fitting import LORAS, Fitting, Times
 from kinema.serve.guard import Bucket, Keys
-from kinema.serve.intake import measure
+from kinema.serve.intake import measure, seconds_of
 from kinema.serve.jobs import Job, Queue, QueueFullError
+from kinema.serve.speeches import Speech, check_served, speech
 from kinema.serve.uploads import Kind, Upload, Uploads
 
 try:
@@ -23,7 +24,16 @@ except ImportError as error:
     raise MissingExtraError(str(error.name), "serve") from error
 
 PREVIEW = "preview.webp"
-FILES = ("input_reference", "last_frame", "continue_from")  # fields that a form may fill with a file
+FILES = ("input_reference", "last_frame", "continue_from", "audio", "drive")  # fields that a form may fill with a file
+SPOKEN = ("audio", "drive", "expression", "face", "begin")  # fields that an avatar alone takes
+FILMED = (
+    "size", "seconds", "frames", "fps", "shift", "sampler", "negative", "lora", "lora_scale", "rewrite", "typed", "stability",
+    "last_frame", "continue_from",
+)  # fmt: skip
+"""Fields that an avatar does not take."""
+ORDERED = ("model", "size", "seconds", "prompt", "lora", "lora_scale", "rewrite", "priority", *FILES, *SPOKEN)
+"""Fields that do not go into a video's request as they are."""
+URGENT = 10  # the highest priority
 
 
 class FileReference(BaseModel):
@@ -42,7 +52,7 @@ class VideoRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    prompt: str = Field(min_length=1, max_length=4000, description="what the video shows")
+    prompt: str | None = Field(None, min_length=1, max_length=4000, description="what the video shows; needed unless audio is given")
     model: str = Field("mini", max_length=64, description="see /v1/models")
     size: str | None = Field(None, pattern=r"^[0-9]{2,4}x[0-9]{2,4}$", description="width x height, such as 1280x720; multiples of 16")
     seconds: float | None = Field(None, gt=0, le=600, description="length; rounded to a number of frames that the VAE takes")
@@ -64,6 +74,12 @@ class VideoRequest(BaseModel):
     rewrite: Literal["normal", "master"] | None = Field(None, description="Kinema: rewrite the prompt as the model was trained to read it")
     typed: str | None = Field(None, max_length=4000, description="Kinema: what was typed, where the prompt is a rewriting of it already")
     stability: bool = Field(False, description="Kinema: stay close to the first frame: less motion, fewer surprises")
+    audio: Reference | None = Field(None, description="Kinema: a voice; the face of input_reference then says it (WAV, MP3, FLAC, Ogg)")
+    expression: str | None = Field(None, max_length=32, description="Kinema, with audio: neutral, happy, sad, angry or surprised")
+    drive: Reference | None = Field(None, description="Kinema, with audio: a video whose face gives expression, blinks and head pose")
+    face: int | None = Field(None, ge=1, le=100, description="Kinema, with audio: which face, from the left; the largest if left out")
+    begin: float | None = Field(None, gt=0, le=1, description="Kinema, with audio: noise level at which the model takes over the sketch")
+    priority: int = Field(0, ge=-URGENT, le=URGENT, description="Kinema: higher goes first; keys say how high one may go")
 
 
 def given_as(upload: Upload, at: int) -> Given:
@@ -71,6 +87,15 @@ def given_as(upload: Upload, at: int) -> Given:
     kind: Literal["picture", "footage"] = "picture" if upload.kind == "picture" else "footage"
     height, width = measure(upload)
     return Given(path=str(upload.path), sha256=upload.sha256, height=height, width=width, at=at, kind=kind)
+
+
+def refuse(wanted: VideoRequest, fields: tuple[str, ...], where: str) -> None:
+    """Raises InputError where one of these fields is given: what has no effect is not accepted in silence."""
+    given = [name for name in fields if name in wanted.model_fields_set and getattr(wanted, name) not in (None, False)]
+    if given:
+        raise InputError(
+            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no meaning {where}: leave {'them' if len(given) > 1 else 'it'} out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +125,11 @@ class Service:
         self.admit(user)
         known = None if key is None else self.queue.by_key(user, key)
         seed = known.request["seed"] if known else secrets.randbelow(2**31)
-        return self.queue.submit(user, self.plain(user, wanted, seed), key)
+        most = URGENT if self.keys is None else self.keys.priority(user)
+        if wanted.priority > most:
+            raise InputError(f"priority={wanted.priority} is above {most}, the most for your key: kinema serve key add NAME --priority N")
+        plain = self.spoken(user, wanted, seed).facts() if wanted.audio else self.plain(user, wanted, seed)
+        return self.queue.submit(user, plain, key, wanted.priority)
 
     def admit(self, user: str) -> None:
         """Count a request. Raises QueueFullError where there were too many."""
@@ -116,12 +145,15 @@ class Service:
     def request(self, wanted: VideoRequest, seed: int, given: tuple[Given, ...] = ()) -> Request:
         """With nothing left to choose. seed: where none was chosen."""
         fitting = self.fitting(wanted.model)
-        chosen = wanted.model_dump(exclude={"model", "size", "seconds", "prompt", "lora", "lora_scale", "rewrite", *FILES})
+        refuse(wanted, SPOKEN, "without audio")
+        chosen = wanted.model_dump(exclude=set(ORDERED))
         if wanted.size:
             chosen["width"], chosen["height"] = map(int, wanted.size.split("x"))
         if wanted.seconds and not wanted.frames:
             chosen["frames"] = 1 + 4 * max(0, round((wanted.seconds * (wanted.fps or fitting.config.defaults.fps) - 1) / 4))
         chosen["seed"] = seed if wanted.seed is None else wanted.seed
+        if wanted.prompt is None:
+            raise InputError("prompt is missing: say what the video should show, such as 'A cat walks on the grass.'")
         prompt = wanted.prompt
         if wanted.rewrite:
             prompt, chosen["typed"] = rewrite(prompt, wanted.rewrite).text, prompt
@@ -135,6 +167,20 @@ class Service:
         check_given(self.fitting(wanted.model).config, request)
         facts = {name: value for name, value in facts_of(request).items() if value is not None}
         return {"model": wanted.model} | facts | self.adapter(wanted)
+
+    def spoken(self, user: str, wanted: VideoRequest, seed: int) -> Speech:
+        """An avatar's request."""
+        check_served(self.models, wanted.model)
+        refuse(wanted, FILMED, "beside audio")
+        if wanted.input_reference is None or wanted.audio is None:
+            raise InputError("input_reference is missing: audio needs a picture with a face that says it")
+        image, sound = self.upload(user, wanted.input_reference, "picture"), self.upload(user, wanted.audio, "sound", "video")
+        drive = self.upload(user, wanted.drive, "video") if wanted.drive else None
+        for upload in filter(None, (image, drive)):
+            measure(upload)
+        chosen = wanted.model_dump(include={"model", "prompt", "steps", "guidance", "begin", "expression", "face"})
+        files = {"image": image.sha256, "audio": sound.sha256, "drive": drive.sha256 if drive else None}
+        return speech(seconds_of(sound), chosen | files | {"seed": seed if wanted.seed is None else wanted.seed})
 
     def adapter(self, wanted: VideoRequest) -> dict[str, str]:
         if not wanted.lora:
@@ -152,14 +198,14 @@ class Service:
         ]
         return tuple(given_as(self.upload(user, reference, kind), at) for kind, at, reference in found if reference)
 
-    def upload(self, user: str, reference: str | FileReference, kind: Kind) -> Upload:
+    def upload(self, user: str, reference: str | FileReference, *kinds: Kind) -> Upload:
         """Raises InputError where there is no such upload or video, or it is of another kind."""
         name = reference.file_id if isinstance(reference, FileReference) else reference
         found = self.uploads.find(user, name) or self.made(user, name)
         if found is None:
             raise InputError(f"file={name!r} is not here: upload it again (/v1/files)")
-        if found.kind != kind:
-            raise InputError(f"file={name!r} is a {found.kind}, and a {kind} is needed")
+        if found.kind not in kinds:
+            raise InputError(f"file={name!r} is a {found.kind}, and a {' or a '.join(kinds)} is needed")
         return found
 
     def made(self, user: str, name: str) -> Upload | None:

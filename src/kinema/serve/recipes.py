@@ -14,7 +14,7 @@ CARRIERS = {".mp4": "video/mp4", ".png": "image/png"}  # by what a file is named
 
 
 def read_recipe(path: Path) -> dict[str, Any] | None:
-    """What made this file, if it is one of ours; None for whatever else it is."""
+    """The request that made this file, as it would lie in the queue, if it is one of ours; None for whatever else it is."""
     with path.open("rb") as file:
         found = known_format(file.read(HEAD))
     if found is None or found[0] != CARRIERS.get(path.suffix.lower()):
@@ -23,8 +23,23 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
         recipe = read_metadata(path)
     except KinemaError:
         return None
-    fits = recipe is not None and isinstance(recipe.get("request"), dict) and isinstance(recipe.get("model"), str)
-    return recipe if fits else None
+    if recipe is None or not isinstance(recipe.get("model"), str):
+        return None
+    try:
+        return spoken(recipe) if "avatar" in recipe else filmed(recipe)
+    except (KeyError, TypeError, AttributeError, ValueError):  # somebody else's JSON under our name
+        return None
+
+
+def filmed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Of a video's own metadata."""
+    lora = [f"{Path(each['file']).name}:{each['scale']}" for each in recipe.get("loras", [])]
+    return {"model": recipe["model"], "lora": next(iter(lora), None)} | dict(recipe["request"])
+
+
+def spoken(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Of a speech's."""
+    return {"model": recipe["model"]} | recipe["acting"] | {name: file["sha256"] for name, file in recipe["avatar"].items()}
 
 
 def frame_at(path: Path, second: float) -> Image.Image:

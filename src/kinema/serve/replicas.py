@@ -14,6 +14,7 @@ from kinema.errors import InputError, MissingExtraError
 from kinema.serve.app import LARGEST_BODY, open_queue
 from kinema.serve.fitting import fittings
 from kinema.serve.guard import Guard, Keys
+from kinema.serve.jobs import Limits
 from kinema.serve.orders import Service
 from kinema.serve.supervisor import Supervisor
 
@@ -34,12 +35,15 @@ class Shared:
 
     folder: Path  # which all machines see
     url: str  # of the queue
+    limits: Limits
     models: tuple[str, ...]
     keys: Path | None
 
     def service(self) -> Service:
         keys = Keys(self.keys) if self.keys else None
-        return Service(queue=open_queue(self.folder, self.url), folder=self.folder, models=fittings(list(self.models)), keys=keys)
+        return Service(
+            queue=open_queue(self.folder, self.url, self.limits), folder=self.folder, models=fittings(list(self.models)), keys=keys
+        )
 
     def app(self) -> FastAPI:
         from kinema.serve.api import add_api

@@ -10,6 +10,7 @@ from typing import Any
 from kinema.presets import MODELS
 from kinema.serve.fitting import Fitting
 from kinema.serve.jobs import Job
+from kinema.serve.speeches import is_speech
 from kinema.serve.words import duration, say
 
 SURE = 0.12  # progress from which the time left is told by the job's own pace
@@ -73,10 +74,8 @@ def result(job: Job, language: str) -> str:
     if str(job.file).endswith(".png"):
         shown = f'<img class="k-screen" style="{shape}" src="{url}" alt="{escape(request["prompt"])}">'
     else:
-        label = escape(request["prompt"])
-        shown = (
-            f'<video class="k-screen" style="{shape}" src="{url}" controls autoplay loop muted playsinline aria-label="{label}"></video>'
-        )
+        label, how = escape(request["prompt"]), "" if is_speech(request) else "loop muted"  # a voice is to be heard, once
+        shown = f'<video class="k-screen" style="{shape}" src="{url}" controls autoplay {how} playsinline aria-label="{label}"></video>'
     took = say(language, "took", time=duration(language, (job.finished or 0) - (job.started or 0)))
     shape_text = f"{request['width']}x{request['height']}x{request['frames']}"
     facts = " · ".join((request["model"], shape_text, f"{say(language, 'steps')} {request['steps']}", took))

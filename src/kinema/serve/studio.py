@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinema.caption.rewrite import Mode, rewrite
+from kinema.conditioning.frames import LAST
+from kinema.config import build
 from kinema.errors import InputError, MissingExtraError
 from kinema.serve import show
 from kinema.serve.callers import language_at, own, user_of
-from kinema.serve.controls import EXAMPLE, FIELDS, I18N, TIMED, Side, lay_out, of_model, reason, wanted
+from kinema.serve.controls import EXAMPLE, I18N, TIMED, Side, lay_out, of_model, reason, wanted
+from kinema.serve.fitting import Work, work_of
+from kinema.serve.intake import seconds_of
 from kinema.serve.jobs import Job
-from kinema.serve.orders import FILES, Service, VideoRequest
+from kinema.serve.orders import FILES, Service, VideoRequest, given_as
+from kinema.serve.speeches import MODEL, Speech, is_speech, speech
+from kinema.serve.uploads import as_upload
 from kinema.serve.words import duration, say
 
 try:
@@ -38,7 +44,7 @@ class Studio:
     def __init__(self, service: Service, side: Side):
         self.service, self.side = service, side
         self.showing: dict[str | None, str] = {}  # browser tab -> the job that it shows here
-        with gr.Tab(I18N(f"{side.name}_to_video"), id=side.name), gr.Row():
+        with gr.Tab(I18N("avatar" if side.speaks else f"{side.name}_to_video"), id=side.name), gr.Row():
             with gr.Column(scale=2, min_width=320):
                 self.controls = lay_out(service, side)
             with gr.Column(scale=3, min_width=320):
@@ -62,10 +68,11 @@ class Studio:
         page.unload(self.left)
         controls["cancel"].click(self.cancel, job, None, **QUIET)
         controls["file"].upload(takeover.restore, controls["file"], takeover.targets, **LIVE)
-        controls["model"].input(self.choose_model, controls["model"], self.values, **QUIET)
-        timed, plain = [controls[name].change for name in TIMED], [controls[name] for name in FIELDS]
-        gr.on([page.load, *timed], self.expected, plain, controls["time"], **QUIET, trigger_mode="always_last")
-        self.connect_rewriting(controls)
+        timed = [controls[name].change for name in TIMED if name in controls]
+        gr.on([page.load, *timed], self.expected, self.values, controls["time"], **QUIET, trigger_mode="always_last")
+        if not self.side.speaks:
+            controls["model"].input(self.choose_model, controls["model"], self.values, **QUIET)
+            self.connect_rewriting(controls)
 
     def connect_rewriting(self, controls: dict[str, Any]) -> None:
         words = [controls[name] for name in ("prompt", "typed", "undo")]
@@ -93,7 +100,7 @@ class Studio:
     def resume(self, request: gr.Request) -> str | None:
         """What this user waits for, after the page was loaded again."""
         waiting = self.service.queue.unfinished(user_of(self.service, request))
-        here = [job.id for job in waiting if bool(job.request.get("given")) == self.side.gives]
+        here = [job.id for job in waiting if tab_of(job.request) == self.side.name]
         return here[-1] if here else None
 
     async def follow(self, name: str | None, request: gr.Request) -> AsyncIterator[tuple[Any, Any, Any]]:
@@ -115,10 +122,15 @@ class Studio:
             await asyncio.sleep(LOOK_EVERY)
 
     def shown(self, job: Job, language: str, preview: bytes | None) -> str:
-        fitting = self.service.fitting(job.request["model"])
-        request = fitting.config.request(**{name: value for name, value in job.request.items() if name not in NO_ESTIMATE})
         before = self.service.queue.ahead(job) if job.status == "queued" else 0
-        return show.stage(job, language, before, self.service.times.estimate(fitting.config, request).seconds, preview)
+        return show.stage(job, language, before, self.service.times.estimate(self.work_of(job.request)).seconds, preview)
+
+    def work_of(self, request: dict[str, Any]) -> Work:
+        """Of a queued request."""
+        config = self.service.fitting(request["model"]).config
+        if is_speech(request):
+            return build(Speech, request).work(config)
+        return work_of(config, config.request(**{name: value for name, value in request.items() if name not in NO_ESTIMATE}))
 
     def cancel(self, name: str | None, request: gr.Request) -> None:
         job = own(self.service, name, request)
@@ -127,14 +139,26 @@ class Studio:
 
     def expected(self, request: gr.Request, *values: Any) -> str:
         """How long it will take; or why it cannot be made."""
-        language = language_at(request)
+        language, named = language_at(request), dict(zip(self.side.fields, values, strict=True))
+        if self.side.speaks and not named["audio"]:
+            return show.note(say(language, "give_voice"))
         try:
-            asked = wanted(dict(zip(FIELDS, values, strict=True))).model_copy(update={"prompt": EXAMPLE})
-            estimate = self.service.times.estimate(self.service.fitting(asked.model).config, self.service.request(asked, 0))
+            estimate = self.service.times.estimate(self.work_named(named))
         except (InputError, ValidationError) as error:
             return show.note(reason(error))
         time_s = duration(language, estimate.seconds)
         return show.note(say(language, "about" if estimate.measured else "guess", time=time_s))
+
+    def work_named(self, named: dict[str, Any]) -> Work:
+        """Of what the controls say; of the files that they name only the headers are read."""
+        files = {name: as_upload(Path(named[name])) for name in FILES if named.get(name)}
+        asked = wanted({name: value for name, value in named.items() if name not in FILES}).model_copy(update={"prompt": EXAMPLE})
+        if self.side.speaks:
+            chosen = asked.model_dump(include={"steps", "guidance", "begin", "expression"}) | dict.fromkeys(("image", "audio"), "")
+            made = speech(seconds_of(files["audio"]), chosen | {"seed": 0, "drive": "given" if "drive" in files else None})
+            return made.work(self.service.fitting(MODEL).config)
+        given = tuple(given_as(upload, LAST if name == "last_frame" else 0) for name, upload in files.items())
+        return work_of(self.service.fitting(asked.model).config, self.service.request(asked, 0, given))
 
     def choose_model(self, model: str) -> list[Any]:
         """The controls at another model's defaults."""
@@ -144,6 +168,13 @@ class Studio:
     def left(self, request: gr.Request) -> None:
         """A browser tab was closed."""
         self.showing.pop(request.session_hash, None)
+
+
+def tab_of(request: dict[str, Any]) -> str:
+    """The side that a queued request belongs to."""
+    if is_speech(request):
+        return "avatar"
+    return "image" if request.get("given") else "text"
 
 
 def rewrite_normal(prompt: str, typed: str) -> tuple[Any, Any, Any]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from kinema.serve.jobs import URL_VARIABLE, Queue
+from kinema.serve.jobs import URL_VARIABLE, Queue, over_time
 
 LOOK_EVERY = 0.2  # seconds
 GRACE = 10.0  # seconds for a worker to leave by itself
 RESTART_PAUSE = 1.0  # seconds after a crash; doubled while crashes follow each other
 LONGEST_PAUSE = 30.0
-STUCK = 5.0  # seconds that a cancelled job may go on before its worker is ended
+STUCK = 5.0  # seconds that a job may go on after it was cancelled, or after its time, before its worker is ended
 
 
 def devices() -> list[str]:
@@ -63,10 +63,15 @@ class Supervised:
         self.queue.worker_died(self.name, "the service stopped", crashed=False)
 
     def end_stuck(self) -> None:
-        """A job that goes on long after it was cancelled loses its worker: some steps of large models take minutes."""
-        stuck = any(job.cancel is not None and time.time() - job.cancel > STUCK for job in self.queue.running(self.name))
-        if stuck and self.process is not None:
-            self.process.kill()
+        """A job that goes on after it was cancelled, or after its time, loses its worker: some steps of large models take minutes."""
+        if self.process is None:
+            return
+        for job in self.queue.running(self.name):
+            late = time.time() - (job.started or 0) > job.limit_s + STUCK
+            if late:
+                self.queue.fail(job, over_time(job))
+            if late or (job.cancel is not None and time.time() - job.cancel > STUCK):
+                self.process.kill()
 
 
 class Supervisor(threading.Thread):

@@ -2,18 +2,21 @@
 
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from kinema.conditioning.expression import NAMES, prompt_for
 from kinema.errors import MissingExtraError
+from kinema.pipelines.recipe import facts_of
 from kinema.serve.callers import language_at, own, user_of
 from kinema.serve.controls import I18N
 from kinema.serve.jobs import Job
 from kinema.serve.orders import FILES, Service
 from kinema.serve.recipes import frame_at, read_recipe
-from kinema.serve.studio import LIVE, Studio, unwritten, written
+from kinema.serve.speeches import MODEL, is_speech
+from kinema.serve.studio import LIVE, Studio, tab_of, unwritten, written
 from kinema.serve.uploads import MARK
 from kinema.serve.words import say
 
@@ -24,6 +27,7 @@ except ImportError as error:
 
 
 BUTTONS = ("use", "go_on", "animate")
+ENDINGS = {"audio/mpeg": ".mp3"}  # by which players know a file, where it is not the media type's own name
 
 
 class Takeover:
@@ -50,9 +54,9 @@ class Takeover:
         second = f"(name, at) => [name, document.querySelector('{where} video')?.currentTime || 0]"
         animate.click(self.animate, [job, at], self.targets, js=second, **LIVE)
 
-    def filled(self, gives: bool, values: dict[str, Any]) -> list[Any]:
-        """Values of `targets`. gives: the request belongs to the tab where files are given."""
-        chosen = next((studio for studio in self.studios if studio.side.gives == gives), self.studios[0])
+    def filled(self, tab: str, values: dict[str, Any]) -> list[Any]:
+        """Values of `targets`. tab: the one that the request belongs to."""
+        chosen = next((studio for studio in self.studios if studio.side.name == tab), self.studios[0])
         if values["model"] not in chosen.side.models:
             values = values | {"model": chosen.side.models[0]}
         found: list[Any] = [gr.Tabs(selected=chosen.side.name)]
@@ -85,7 +89,15 @@ class Takeover:
     def begun(self, job: Job, request: gr.Request, **files: Any) -> list[Any]:
         """As it was for a job, with other files and another seed."""
         fresh = dict.fromkeys(FILES) | {"seed": -1, "stability": False, "fold": gr.Accordion(open="continue_from" in files)}
-        return self.filled(True, self.values(job.request, language_at(request)) | fresh | files)
+        return self.filled("image", self.values(self.filmed(job.request), language_at(request)) | fresh | files)
+
+    def filmed(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """A request for a video; of an avatar's, only its words and its size."""
+        if not is_speech(plain):
+            return plain
+        config = self.service.fitting(plain["model"]).config
+        size = {name: plain[name] for name in ("height", "width")}
+        return {"model": config.name} | facts_of(config.request(plain["prompt"], seed=0, **size))
 
     def restore(self, file: str, request: gr.Request) -> list[Any]:
         """As a file's own metadata says."""
@@ -95,30 +107,48 @@ class Takeover:
         if recipe is None:
             gr.Warning(say(language, "no_settings"))
             return self.nothing()
-        lora = {f"{Path(each['file']).name}:{each['scale']}" for each in recipe.get("loras", [])}
         gr.Info(say(language, "restored"))
-        return self.settings({"model": recipe.get("model"), "lora": next(iter(lora), None)} | recipe["request"], request)
+        return self.settings(recipe, request)
 
     def settings(self, plain: dict[str, Any], request: gr.Request) -> list[Any]:
         """As a request says, with the files that were given where they are still here."""
-        language, given = language_at(request), plain.get("given") or []
-        files: dict[str, Any] = dict.fromkeys(FILES)
-        for each in given:
-            upload = self.service.uploads.find(user_of(self.service, request), MARK + str(each.get("sha256")))
+        language, files = language_at(request), dict.fromkeys(FILES) | self.found(plain, request)
+        fold = {"fold": gr.Accordion(open=bool(files["continue_from"] or files["drive"]))}
+        values = self.acted(plain, language) if is_speech(plain) else self.values(plain, language)
+        return self.filled(tab_of(plain), values | files | fold | {"stability": bool(plain.get("stability"))})
+
+    def found(self, plain: dict[str, Any], request: gr.Request) -> dict[str, Any]:
+        """Files that a request names by what they hold, as values of their controls."""
+        files: dict[str, Any] = {}
+        for name, sha256 in named_files(plain):
+            upload = self.service.uploads.find(user_of(self.service, request), MARK + str(sha256))
             if upload is None:
-                gr.Warning(say(language, "lost_file"))
+                gr.Warning(say(language_at(request), "lost_file"))
             else:
-                name = "continue_from" if upload.kind == "video" else "input_reference" if each.get("at") == 0 else "last_frame"
-                files[name] = self.lend(upload.path, f".{upload.type.partition('/')[2]}")
-        fold = {"fold": gr.Accordion(open=bool(files["continue_from"])), "stability": bool(plain.get("stability"))}
-        return self.filled(bool(given), self.values(plain, language) | files | fold)
+                files[name] = self.lend(upload.path, ENDINGS.get(upload.type) or f".{upload.type.partition('/')[2]}")
+        return files
+
+    def acted(self, request: dict[str, Any], language: str) -> dict[str, Any]:
+        """An avatar's request as values of the controls; a prompt that follows from the expression is left out again."""
+        self.told(request, language)
+        expression = str(request.get("expression") or "")
+        prompt = request.get("prompt") or ""
+        usual = prompt == prompt_for(expression or "neutral")
+        values = {name: request.get(name) for name in ("seed", "steps", "guidance", "begin")}
+        known = expression if expression in NAMES else ""
+        return values | {"model": MODEL, "expression": known, "prompt": "" if usual else prompt, "face": request.get("face") or 0}
+
+    def told(self, request: dict[str, Any], language: str) -> bool:
+        """Whether a request's model is here; where it is not, that is said."""
+        known = request.get("model") in self.service.models
+        if not known:
+            gr.Warning(say(language, "other_model", model=str(request.get("model"))[:64]))
+        return known
 
     def values(self, request: dict[str, Any], language: str) -> dict[str, Any]:
         """A request as values of the controls. What makes no sense here stays as it is."""
         lora, _, scale = (request.get("lora") or "").rpartition(":")
-        known = request.get("model") in self.service.models
-        if not known:
-            gr.Warning(say(language, "other_model", model=str(request.get("model"))[:64]))
+        known = self.told(request, language)
         words = written(request["typed"]) if request.get("typed") else unwritten()
         return request | {
             "typed": words[0],
@@ -140,4 +170,16 @@ class Takeover:
 
 def names_of(studio: Studio) -> list[str]:
     """The controls of a tab that are set."""
-    return [*studio.side.fields, "undo", *(["fold"] if studio.side.gives else [])]
+    return [name for name in (*studio.side.fields, "undo", "fold") if name in studio.controls]
+
+
+def named_files(plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The control that each of a request's files belongs to, and the file's SHA-256."""
+    for each in plain.get("given") or []:
+        yield (
+            "continue_from" if each.get("kind") == "footage" else "input_reference" if each.get("at") == 0 else "last_frame",
+            each.get("sha256"),
+        )
+    for name, part in (("input_reference", "image"), ("audio", "audio"), ("drive", "drive")):
+        if plain.get(part):
+            yield name, plain[part]

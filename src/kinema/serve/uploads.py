@@ -1,4 +1,4 @@
-"""Pictures and videos that people give. Told apart by their first bytes and bounded while they are copied; a worker decodes them.
+"""Pictures, videos and sounds that people give. Told apart by their first bytes and bounded while they are copied; a worker decodes them.
 
 FOLDER/uploads/<SHA-256 of the user>/<SHA-256 of the content>: the same file twice is one file, nobody finds another's, and no name
 that a client chose reaches the disk.
@@ -17,10 +17,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 from kinema.errors import InputError
 
-Kind = Literal["picture", "video"]
+Kind = Literal["picture", "video", "sound"]
 HEAD = 12  # bytes that tell what a file is
 CHUNK = 2**20
-LARGEST: dict[Kind, int] = {"picture": 16 * 2**20, "video": 60 * 2**20}  # bytes
+LARGEST: dict[Kind, int] = {"picture": 16 * 2**20, "video": 60 * 2**20, "sound": 32 * 2**20}  # bytes
 OF_ONE_USER = 2**30  # bytes
 KEPT = 7 * 24 * 3600.0  # seconds since an upload was last asked for
 MARK = "file_"  # what the names of uploads begin with
@@ -30,6 +30,10 @@ FORMATS: tuple[tuple[str, Kind, int, bytes], ...] = (
     ("image/webp", "picture", 8, b"WEBP"),
     ("video/mp4", "video", 4, b"ftyp"),
     ("video/webm", "video", 0, b"\x1aE\xdf\xa3"),
+    ("audio/wav", "sound", 8, b"WAVE"),
+    ("audio/flac", "sound", 0, b"fLaC"),
+    ("audio/ogg", "sound", 0, b"OggS"),
+    *(("audio/mpeg", "sound", 0, mark) for mark in (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3")),
 )
 """Media type, kind, and the mark that stands at an offset."""
 
@@ -63,6 +67,20 @@ def known_format(head: bytes) -> tuple[str, Kind] | None:
     return next(((media, kind) for media, kind, at, mark in FORMATS if head[at : at + len(mark)] == mark), None)
 
 
+def taken_format(head: bytes) -> tuple[str, Kind]:
+    """The same; raises InputError for whatever is not taken here."""
+    found = known_format(head)
+    if found is None:
+        raise InputError("that file is none of those taken here: PNG, JPEG, WebP; MP4, WebM; WAV, MP3, FLAC, Ogg")
+    return found
+
+
+def as_upload(path: Path) -> Upload:
+    """A file that lies elsewhere, looked at as if it had been given. Raises InputError for one that is not taken here."""
+    with path.open("rb") as file:
+        return Upload(path, *taken_format(file.read(HEAD)))
+
+
 class Uploads:
     """All uploads of a service, in a folder."""
 
@@ -72,10 +90,7 @@ class Uploads:
     def add(self, user: str, file: Readable) -> Upload:
         """Keep a file. Raises InputError for one of another kind, one that is too large, and where this user has too many."""
         head = file.read(HEAD)
-        found = known_format(head)
-        if found is None:
-            raise InputError("that file is none of those taken here: PNG, JPEG, WebP, MP4, WebM")
-        media, kind = found
+        media, kind = taken_format(head)
         place = self.place(user)
         self.forget_old(place)
         room = OF_ONE_USER - sum(each.stat().st_size for each in place.iterdir())

@@ -14,22 +14,19 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
-import kinema
-from kinema.config import build
-from kinema.errors import InputError, KinemaError
-from kinema.pipelines.base import Request
-from kinema.pipelines.preview import Colours, write_preview
-from kinema.pipelines.video import VideoPipeline
-from kinema.serve import intake
-from kinema.serve.fitting import LORAS, Times
-from kinema.serve.jobs import URL_VARIABLE, Job, Queue
-from kinema.serve.uploads import MARK, Uploads
+from kinema.errors import KinemaError
+from kinema.pipelines.preview import SECONDS_A_FRAME, write_preview
+from kinema.serve.jobs import URL_VARIABLE, Job, Queue, over_time
+from kinema.serve.makers import Films, Speeches
+from kinema.serve.speeches import is_speech
 
 LOG = logging.getLogger("kinema.serve")
 IDLE = 0.2  # seconds between looks at an empty queue
@@ -39,8 +36,12 @@ PREVIEW = "preview.webp"
 WEIGHTS = {"denoise": (0.05, 0.85), "decode": (0.9, 0.1)}  # where a stage's progress begins, and how much it is of the whole
 
 
-Wanted = tuple[str, str | None]
-"""A model's name, and the file name of an adapter with its strength."""
+class Wanted(NamedTuple):
+    """What must be loaded for a job."""
+
+    model: str
+    lora: str | None  # file name of an adapter, with its strength
+    speaks: bool
 
 
 class StopJob(Exception):  # noqa: N818
@@ -53,8 +54,7 @@ class Worker:
     def __init__(self, queue: Queue, folder: Path, name: str, device: str = "auto", parent: int | None = None):
         """parent: the process that began this one; where it is gone, so is the worker."""
         self.queue, self.folder, self.name, self.device = queue, folder, name, device
-        self.uploads = Uploads(folder)
-        self.loaded: tuple[Wanted, VideoPipeline, Colours] | None = None
+        self.loaded: tuple[Wanted, Films | Speeches] | None = None
         self.parent = parent or os.getppid()
 
     def run(self) -> None:
@@ -71,9 +71,9 @@ class Worker:
         watch = Watch(self.queue, job, job.place(self.folder), self.parent)
         try:
             with watch:
-                file = self.make(job, watch)
+                file = self.maker(job.request).make(job, watch)
             watch.check("done", 1.0)
-            self.queue.finish(job, file)
+            self.queue.finish(job, file.name)
         except StopJob as reason:
             shutil.rmtree(watch.folder, ignore_errors=True)
             self.queue.stopped(job) if str(reason) == "cancelled" else self.queue.fail(job, str(reason))
@@ -83,33 +83,18 @@ class Worker:
             self.forget()
             self.queue.fail(job, "out of memory: ask for fewer frames or a smaller size")
 
-    def make(self, job: Job, watch: "Watch") -> str:
-        """The file name of the finished video."""
-        wanted = dict(job.request)
-        pipeline, watch.colours = self.pipeline((wanted.pop("model"), wanted.pop("lora", None)))
-        request = build(Request, wanted | {"given": [self.opened(job.user, each) for each in wanted.get("given", [])]})
-        file = pipeline.generate_to(watch.folder, request, stem="video", on_step=watch.check_step, on_clean=watch.preview)
-        Times(self.folder).add(pipeline.config, request, pipeline.clock.seconds)
-        return file.name
-
-    def opened(self, user: str, given: dict[str, Any]) -> dict[str, Any]:
-        """A file that was given, after its first reading."""
-        upload = self.uploads.find(user, MARK + given["sha256"])
-        if upload is None:
-            raise InputError("a file that was given is not here any more: upload it again")
-        intake.check(upload)
-        height, width = intake.measure(upload)
-        about = {name: value for name, value in given.items() if name != "file"}
-        return about | {"path": str(upload.path), "height": height, "width": width}
-
-    def pipeline(self, wanted: Wanted) -> tuple[VideoPipeline, Colours]:
-        """The model, loaded if need be; the one before leaves first."""
+    def maker(self, request: dict[str, Any]) -> Films | Speeches:
+        """What makes such a job, loaded if need be; the one before leaves first."""
+        wanted = Wanted(request["model"], request.get("lora"), is_speech(request))
         if self.loaded is None or self.loaded[0] != wanted:
             self.forget()
-            model, lora = wanted
-            pipeline = kinema.load(model, device=self.device, loras=[str(self.folder / LORAS / lora)] if lora else [])
-            self.loaded = wanted, pipeline, Colours.of(pipeline)
-        return self.loaded[1:]
+            self.loaded = wanted, self.load(wanted)
+        return self.loaded[1]
+
+    def load(self, wanted: Wanted) -> Films | Speeches:
+        if wanted.speaks:
+            return Speeches(self.folder, self.device, wanted.model)
+        return Films(self.folder, self.device, wanted.model, wanted.lora)
 
     def forget(self) -> None:
         self.loaded = None
@@ -123,7 +108,6 @@ class Watch:
 
     def __init__(self, queue: Queue, job: Job, folder: Path, parent: int):
         self.queue, self.job, self.folder, self.parent = queue, job, folder, parent
-        self.colours: Colours | None = None
         self.latest, self.told, self.began = ("load", 0.0), 0.0, time.monotonic()
         self.shown = 0.0
         self.left = threading.Event()
@@ -157,9 +141,7 @@ class Watch:
     def check(self, stage: str, progress: float) -> None:
         """Report; raises StopJob where the job must end."""
         if time.monotonic() - self.began > self.job.limit_s:
-            raise StopJob(
-                f"it ran for {self.job.limit_s:.0f} s, the most this server allows: ask for fewer frames, steps or a smaller size"
-            )
+            raise StopJob(over_time(self.job))
         if not self.tell(stage, progress):
             raise StopJob("cancelled")
 
@@ -167,11 +149,11 @@ class Watch:
         self.latest, self.told = (stage, progress), time.monotonic()
         return self.queue.report(self.job, stage, progress)
 
-    def preview(self, done: int, clean: Tensor) -> None:
-        """The pipeline's `on_clean`: a small animation of the video as the model sees it now."""
-        if self.colours is not None and time.monotonic() - self.shown > REPORT_EVERY:
+    def show(self, look: Callable[[], UInt8[Tensor, "t h w 3"]], seconds: float = SECONDS_A_FRAME) -> None:
+        """A small animation of what there is so far, not too often. seconds: that each of its frames stays."""
+        if time.monotonic() - self.shown > REPORT_EVERY:
             self.shown = time.monotonic()
-            write_preview(self.folder / PREVIEW, self.colours, clean[0])
+            write_preview(self.folder / PREVIEW, look(), seconds)
 
 
 def main(arguments: list[str] | None = None) -> int:
