@@ -3,7 +3,9 @@
 import dataclasses
 import importlib.util
 import json
+import math
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -12,10 +14,10 @@ import torch
 from kinema.cli import bench as command
 from kinema.dit.model import DiTConfig
 from kinema.errors import KinemaError, MissingExtraError
-from kinema.evaluate.bench import cases, memory, report, rivals, run, sides
+from kinema.evaluate.bench import cases, curves, memory, report, rivals, run, sides
 from kinema.evaluate.bench.endtoend import end_to_end
 from kinema.evaluate.bench.measure import Figures, Row, disagreement, measure
-from kinema.evaluate.bench.timing import Times, interleaved
+from kinema.evaluate.bench.timing import CLOCKS, Times, interleaved
 from kinema.pipelines.placement import Placement
 from kinema.presets import MODELS
 from kinema.shapes import PixelShape
@@ -62,6 +64,12 @@ def test_sides_take_turns_and_the_order_turns_around():
     taken = interleaved(works, rounds=4, seconds=0.0, finish=lambda: None)
     assert calls == ["ours", "theirs", "theirs", "ours"] * 2
     assert {name: len(each.seconds) for name, each in taken.items()} == {"ours": 4, "theirs": 4}
+
+
+def test_seconds_worked_are_not_those_waited():
+    waits = {"sleep": lambda: [time.sleep(0.05)]}
+    wall, worked = (interleaved(waits, rounds=1, seconds=0.0, finish=lambda: None, clock=clock)["sleep"].best for clock in CLOCKS.values())
+    assert wall >= 0.05 > worked
 
 
 def test_a_stream_is_timed_to_its_end():
@@ -149,6 +157,37 @@ def test_json_and_table_hold_every_figure():
     assert only["ratios"] == {"diffusers": {"speed": 3.0, "memory": 0.5}}
     assert (only["max_difference"], only["largest_value"], only["dtype"]) == (1e-6, 2.0, "fp32")
     assert report.table_of(made).row_count == 2
+
+
+def test_the_table_for_a_file_has_a_line_a_side():
+    text = report.markdown(report.Report([row(difference=1e-6, largest=2.0)], ["a note"], torch.device("cpu"), "cpu"))
+    assert [line for line in text.splitlines() if line.startswith("| DiT step")][1].split(" | ")[6:8] == ["3.00x", "0.50x"]
+    assert "a note" in text
+
+
+def curve(power: float) -> curves.Curve:
+    points = [curves.Point(x=x, seconds=3 * x**power, peak=None, flops=x**2, bytes=x) for x in (2.0, 4.0, 8.0)]
+    return curves.Curve(part="DiT step", axis="frames", points=tuple(points))
+
+
+def test_the_exponent_of_a_power_law_is_its_power(tmp_path):
+    found = curve(1.5).exponents()
+    assert found["seconds"] == pytest.approx(1.5)
+    assert found["flops"] == pytest.approx(2.0)
+    assert found["peak"] is None
+    assert curves.lines([curve(1.5)])[-1] == "| DiT step | frames | 1.50 | 2.00 | - | 1.00 |"
+    pytest.importorskip("matplotlib")
+    curves.plot([curve(1.0)], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_what_the_ledger_counts_grows_as_the_arithmetic_says():
+    subject = cases.Subject(dataclasses.replace(MODELS["tiny"](), dit=DIT, vae=STREAMING), None)
+    for part, axis, works, needs in curves.plans(subject, CPU):
+        assert len(works) == len(needs)
+        slope = math.log(needs[-1].flops / needs[0].flops) / math.log(list(works)[-1] / next(iter(works)))
+        low, high = {"frames": (0.8, 2.0), "pixels a side": (1.9, 4.0), "steps": (1.0, 1.0)}[axis]
+        assert low - 0.01 <= slope <= high + 0.01, (part, axis)
 
 
 def test_the_command_offers_what_can_be_measured():

@@ -20,6 +20,9 @@ PAGE_WIDTH = 140  # of the table where it goes to a file
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all of them")
     parser.add_argument("--against", choices=("diffusers",), help="time the same weights and inputs there too, in turn, and print ratios")
+    parser.add_argument("--compile", action="store_true", help="compile the DiT of both sides; then that part alone is measured")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="instead: time and memory over frames, size and steps, as a picture")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="keep the figures as a Markdown table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     parser.add_argument("--preset", metavar="NAME", help="default: mini, or what the folder of weights says")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
@@ -27,6 +30,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", nargs="+", choices=("bf16", "fp16", "fp32"), help="default: fp32, and bf16 where the processor has it")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="time each case so many times, or more; default: %(default)s")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="... and for so long, or longer; default: %(default)s")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds worked, for a busy machine and one thread")
     parser.set_defaults(run=run)
 
 
@@ -35,13 +39,20 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"part={unknown[0]!r} is not known: use {', '.join(PARTS)}")
     if args.rounds < 1:
         raise InputError(f"rounds={args.rounds} must be 1 or more")
+    if args.compile and set(args.parts) - {"dit"}:
+        raise InputError(f"--compile is for the dit alone, not {' '.join(args.parts)}: the other parts are not compiled")
+    if args.curves:
+        run_curves(args)
+        return
+    parts = ("dit",) if args.compile else args.parts or PARTS
     from rich.console import Console
 
-    from kinema.evaluate.bench.report import table_of
+    from kinema.evaluate.bench.report import markdown, table_of
     from kinema.evaluate.bench.run import bench
+    from kinema.media.files import whole_file
     from kinema.pipelines.files import write_json
 
-    report = bench(find(args), args.parts or PARTS, places(args), bool(args.against), args.rounds, args.seconds, tell)
+    report = bench(find(args), parts, places(args), bool(args.against), args.rounds, args.seconds, tell, args.clock)
     console = Console()
     Console(width=None if console.is_terminal else PAGE_WIDTH).print(table_of(report))
     for note in report.notes:
@@ -49,14 +60,32 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         write_json(args.json, report.as_json())
         print(args.json)
+    if args.table:
+        with whole_file(args.table) as draft:
+            draft.write_text(markdown(report), encoding="utf-8")
+        print(args.table)
+
+
+def run_curves(args: argparse.Namespace) -> None:
+    """The picture, and the exponents as a table; the first number format alone."""
+    from kinema.evaluate.bench.curves import lines, measure_curves, plot
+    from kinema.pipelines.files import write_json
+
+    curves = measure_curves(find(args), places(args)[0], args.rounds, args.clock, lambda curve: say(lines([curve])[-1]))
+    plot(curves, args.curves)
+    print("\n".join([*lines(curves), str(args.curves)]))
+    if args.json:
+        write_json(args.json, {"clock": args.clock, "curves": [curve.as_json() for curve in curves]})
 
 
 def places(args: argparse.Namespace) -> "list[Placement]":
     """One for each number format; by default the fastest here, and fp32."""
+    from dataclasses import replace
+
     from kinema.pipelines.placement import Placement
 
-    wanted = args.dtype or ("auto", "fp32")
-    return list(dict.fromkeys(Placement.choose(args.device, dtype) for dtype in wanted))
+    found = dict.fromkeys(Placement.choose(args.device, dtype) for dtype in args.dtype or ("auto", "fp32"))
+    return [replace(place, compile="blocks" if args.compile else "none") for place in found]
 
 
 def find(args: argparse.Namespace) -> "Subject":

@@ -82,11 +82,12 @@ class Trunk(nn.Module):
             if number in context.cross:
                 video = video + context.cross[number](video)
         tokens, length = torch.cat([video, text], dim=1), video.shape[1]
+        del video, text  # of a long video gigabytes, which lie in `tokens` now
         for number, block in enumerate(self.single_blocks, len(self.double_blocks)):
             tokens = self.run(block, tokens, context)
             if number in context.cross:
-                video = tokens[:, :length]
-                tokens = torch.cat([video + context.cross[number](video), tokens[:, length:]], dim=1)
+                seen = tokens[:, :length]
+                tokens = torch.cat([seen + context.cross[number](seen), tokens[:, length:]], dim=1)
         return tokens[:, :length]
 
 

@@ -18,6 +18,7 @@ from kinema.kernels.training import attend_with_gradients, suits
 BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; smaller blocks spend their time starting threads
 
 
+@torch.compiler.assume_constant_result
 @cache
 def _amx() -> bool:
     return torch.cpu._is_amx_tile_supported()
@@ -43,7 +44,7 @@ def attend(
     key_mask: True marks a real token; each row needs at least one. None: all are real, which leaves PyTorch its fastest kernels.
     """
     if has_onednn(v) and not _amx():
-        return _attend_written_out(q, k, v, key_mask)
+        return attend_in_graph(q, k, v, key_mask) if torch.compiler.is_compiling() else _attend_written_out(q, k, v, key_mask)
     if suits(q, v):
         return attend_with_gradients(q, k, v, key_mask)
     mask = None if key_mask is None else key_mask[:, None, None, :]
@@ -80,6 +81,17 @@ def _attend_written_out(
         mixed = [mix(block, keys, v[row, real].transpose(0, 1)).transpose(0, 1) for block in blocks]
         rows.append(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
     return torch.stack(rows)
+
+
+@torch.library.custom_op("kinema::attend", mutates_args=())
+def attend_in_graph(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+    """`_attend_written_out` as a compiler takes it: as it is."""
+    return _attend_written_out(q, k, v, key_mask)
+
+
+@attend_in_graph.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+    return v.new_empty(q.shape)
 
 
 def _heads_first(x: Float[Tensor, "L N K"], scale: float) -> Float[Tensor, "N L K"]:

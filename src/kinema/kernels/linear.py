@@ -15,9 +15,9 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Can `onednn_product` take tensors like this one, here and now? It knows no gradients, tracing or autocast."""
+    """Can `onednn_product` take tensors like this one, here and now? It knows no gradients or autocast."""
     plain = type(x) in PLAIN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
-    free = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+    free = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
     return ONEDNN and plain and free
 
 
@@ -25,8 +25,21 @@ def onednn_product(
     x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None = None, *, gelu: bool = False
 ) -> Float[Tensor, "*any o"]:
     """x @ weight.T + bias. Both are made contiguous: for other strides oneDNN falls back to a loop a thousand times slower."""
+    if torch.compiler.is_compiling():
+        return product_in_graph(x, weight, bias, gelu)
     bend, kind = ("gelu", "tanh") if gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, bend, [], kind)
+
+
+@torch.library.custom_op("kinema::onednn_product", mutates_args=())
+def product_in_graph(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    """`onednn_product` as a compiler takes it: as it is, whereas it would send float32 to MKL."""
+    return onednn_product(x, weight, bias, gelu=gelu)
+
+
+@product_in_graph.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
 def linear(x: Float[Tensor, "*any i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None = None) -> Float[Tensor, "*any o"]:

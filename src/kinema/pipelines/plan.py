@@ -128,6 +128,8 @@ class Plan:
     def sparse_dit(self) -> Need:
         """As `dit`, at steps at which attention is sparse."""
         latent, pattern = self.request.shape.latent, self.placement.attention.pattern
+        if pattern is None:
+            return self.dit
         return need_of_dit(self.config.dit, latent, self.config.text.text_len, self.placement.dtype, self.accelerator, pattern)
 
     @property

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kinema.dit.model import DiTConfig
 from kinema.evaluate.bench import rivals, sides
 from kinema.evaluate.bench.memory import Side
 from kinema.evaluate.bench.timing import Work
@@ -18,6 +19,9 @@ OURS = "kinema"
 SMALL = PixelShape(33, 128, 128)
 LARGE = PixelShape(33, 256, 256)
 SHORT_FRAMES, LONG_FRAMES = 33, 129  # of the streamed decode
+MEDIUM = DiTConfig(
+    width=1024, heads=8, double_blocks=4, single_blocks=8, rope_axes=(16, 56, 56), text_width=4096, pooled_width=768, guidance=True
+)  # 300 M parameters: the published proportions at a third of the width and a fifth of the depth
 QUARTER = VAEConfig(channels=(32, 64, 128, 128))  # the published topology at a quarter of its width
 
 
@@ -40,12 +44,10 @@ class Case:
 
 
 def dit_cases(subject: Subject, against: bool) -> list[Case]:
-    """One step of the DiT, one clip, no padding in the text."""
-    weights = subject.files.dit if subject.files else None
-    return [
-        make_case(f"DiT step, {size(shape)}", sides.dit_step, rivals.dit_step if against else None, subject.config.dit, shape, weights)
-        for shape in (SMALL, LARGE)
-    ]
+    """One step of the DiT, one clip, no padding in the text: the model's own, and one of 300 M parameters."""
+    weights, rival = subject.files.dit if subject.files else None, rivals.dit_step if against else None
+    own = [make_case(f"DiT step, {size(shape)}", sides.dit_step, rival, subject.config.dit, shape, weights) for shape in (SMALL, LARGE)]
+    return [*own, make_case(f"DiT step, 300 M, {size(SMALL)}", sides.dit_step, rival, MEDIUM, SMALL, None)]
 
 
 def vae_cases(subject: Subject, against: bool) -> list[Case]:

@@ -1,6 +1,7 @@
 """One case measured: first whether its sides agree, then how long each takes, then how much memory."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from kinema.errors import KinemaError
 from kinema.evaluate.bench.cases import Case
 from kinema.evaluate.bench.memory import peak_of
-from kinema.evaluate.bench.timing import Times, Work, interleaved
+from kinema.evaluate.bench.timing import Clock, Times, Work, interleaved
 from kinema.pipelines.placement import Placement, dtype_name
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the largest value; rounding adds up over layers
@@ -50,7 +51,7 @@ class Row:
         return None if mine is None or not theirs else mine / theirs
 
 
-def measure(part: str, case: Case, placement: Placement, rounds: int, seconds: float) -> Row:
+def measure(part: str, case: Case, placement: Placement, rounds: int, seconds: float, clock: Clock = time.perf_counter) -> Row:
     """Measure one case.
 
     rounds, seconds: time for at least so many rounds and at least so long.
@@ -59,13 +60,15 @@ def measure(part: str, case: Case, placement: Placement, rounds: int, seconds: f
     with torch.inference_mode():
         works = {name: side(placement) for name, side in case.sides.items()}
         difference, largest = disagreement(case, works, placement)
-        times = interleaved(works, rounds, seconds, waiter(placement.device))
+        times = interleaved(works, rounds, seconds, waiter(placement.device), clock)
     del works
     torch.cuda.empty_cache()  # leave the device to the processes below; does nothing where there is none
     sides = {name: Figures(times[name], peak_of(side, placement)) for name, side in case.sides.items()}
-    return Row(
-        part=part, name=case.name, dtype=dtype_name(placement.dtype), sides=sides, difference=difference, largest=largest, load=load()
-    )
+    return Row(part=part, name=case.name, dtype=label(placement), sides=sides, difference=difference, largest=largest, load=load())
+
+
+def label(placement: Placement) -> str:
+    return dtype_name(placement.dtype) + (" compiled" if placement.compile != "none" else "")
 
 
 def disagreement(case: Case, works: dict[str, Work], placement: Placement) -> tuple[float | None, float | None]:

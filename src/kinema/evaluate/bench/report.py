@@ -28,10 +28,17 @@ class Report:
     rows: list[Row]
     notes: list[str]
     device: torch.device
+    clock: str = "wall"
 
     def as_json(self) -> dict[str, Any]:
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        return {"created": when, "machine": machine(self.device), "notes": self.notes, "rows": [row_json(row) for row in self.rows]}
+        return {
+            "created": when,
+            "clock": self.clock,
+            "machine": machine(self.device),
+            "notes": self.notes,
+            "rows": [row_json(row) for row in self.rows],
+        }
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -89,6 +96,16 @@ def table_of(report: Report) -> Table:
         for i, name in enumerate(row.sides):
             table.add_row(*((row.name, row.dtype) if i == 0 else ("", "")), name, *cells(row, name), end_section=i == len(row.sides) - 1)
     return table
+
+
+def markdown(report: Report) -> str:
+    """The table for a file that people read; what each column says stands under it."""
+    facts = machine(report.device)
+    about = f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}, {RIVAL} {facts[RIVAL]}, {report.clock} seconds."
+    lines = [about, "", "| what | dtype | side | " + " | ".join(COLUMNS) + " |", "|---|---|---|" + "---:|" * len(COLUMNS)]
+    for row in report.rows:
+        lines += [f"| {row.name} | {row.dtype} | {name} | {' | '.join(cells(row, name))} |" for name in row.sides]
+    return "\n".join([*lines, "", CAPTION[0].upper() + CAPTION[1:] + ".", *report.notes, ""])
 
 
 def cells(row: Row, name: str) -> tuple[str, ...]:

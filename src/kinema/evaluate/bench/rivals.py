@@ -51,6 +51,8 @@ def make_rival_vae(config: VAEConfig, weights: Path | None) -> Any:
 
 def dit_step(config: DiTConfig, shape: PixelShape, weights: Path | None, placement: Placement) -> Work:
     dit = make_rival_dit(config, weights).to(placement.device, placement.dtype)
+    if placement.compile != "none":
+        dit.compile_repeated_blocks(dynamic=True)
     inputs = dit_inputs(config, shape, placement)
     named = {
         "hidden_states": inputs["latents"],

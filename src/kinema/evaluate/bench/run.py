@@ -7,6 +7,7 @@ from kinema.evaluate.bench.cases import CASES, Subject
 from kinema.evaluate.bench.endtoend import end_to_end
 from kinema.evaluate.bench.measure import Row, measure
 from kinema.evaluate.bench.report import Report
+from kinema.evaluate.bench.timing import CLOCKS, Clock
 from kinema.pipelines.placement import Placement
 
 WHOLE = "end-to-end"
@@ -22,11 +23,13 @@ def bench(
     rounds: int,
     seconds: float,
     on_row: Callable[[Row], None] = lambda row: None,
+    clock: str = "wall",
 ) -> Report:
     """Measure parts of a model.
 
     placements: one for each number format; the end-to-end part takes the first.
     against: beside diffusers with the same weights and inputs.
+    clock: of `timing.CLOCKS`; end to end takes the wall's.
     rounds, seconds: time each case for at least so many rounds and at least so long.
     Raises MissingExtraError where diffusers is wanted and absent, KinemaError where the two compute different things.
     """
@@ -34,18 +37,20 @@ def bench(
     rows: list[Row] = []
     for part in parts:
         try:
-            for row in rows_of(part, subject, placements, against, rounds, seconds):
+            for row in rows_of(part, subject, placements, against, rounds, seconds, CLOCKS[clock]):
                 rows.append(row)
                 on_row(row)
         except WeightsError as error:
             notes.append(f"{part} is not measured: {error}")
-    return Report(rows, notes, placements[0].device)
+    return Report(rows, notes, placements[0].device, clock)
 
 
-def rows_of(part: str, subject: Subject, placements: Sequence[Placement], against: bool, rounds: int, seconds: float) -> Iterator[Row]:
+def rows_of(
+    part: str, subject: Subject, placements: Sequence[Placement], against: bool, rounds: int, seconds: float, clock: Clock
+) -> Iterator[Row]:
     if part == WHOLE:
         yield from end_to_end(subject, placements[0])
         return
     for case in CASES[part](subject, against):
         for placement in placements:
-            yield measure(part, case, placement, rounds, seconds)
+            yield measure(part, case, placement, rounds, seconds, clock)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kinema.dit.model import DiT, DiTConfig
 from kinema.evaluate.bench.timing import Work
+from kinema.pipelines.compiled import compile_dit
 from kinema.pipelines.placement import Placement
 from kinema.shapes import PixelShape
 from kinema.text.encoder import TextConfig, load_text_encoder
@@ -65,6 +66,8 @@ def dit_inputs(config: DiTConfig, shape: PixelShape, placement: Placement) -> di
 
 def dit_step(config: DiTConfig, shape: PixelShape, weights: Path | None, placement: Placement) -> Work:
     dit = make_dit(config, weights).to(placement.device, placement.dtype)
+    if placement.compile != "none":
+        compile_dit(dit, placement.compile, placement.device)
     inputs = dit_inputs(config, shape, placement)
     return lambda: [dit(**inputs)]
 
