@@ -63,6 +63,10 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
         "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels at which guidance works; default: 0 1"
     )
     group.add_argument("--reuse", type=int, metavar="N", help="compute one step in N and reuse it in between; default: 1, 3 is usual")
+    group.add_argument(
+        "--cache", type=float, metavar="BOUND", help="leave out blocks where the first one changes less than this; default: 0, 0.1 is usual"
+    )
+    group.add_argument("--forecast", action="store_true", help="with --cache: continue what is left out as a straight line")
     group.add_argument("--shift", type=float, metavar="S", help="how much of the schedule is spent at high noise")
     group.add_argument("--sampler", metavar="NAME", help="euler, heun or the multistep one; `kinema info` lists them")
     group.add_argument("--negative", metavar="TEXT", help="what to keep away from; for models with classifier-free guidance")
@@ -177,7 +181,9 @@ def fit_into(memory: str, pipeline: "VideoPipeline", requests: list["Request"]) 
 
 def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -> list["Request"]:
     """What one prompt asks for: its own seed, the flag's, or one drawn now."""
-    chosen = {name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative", "reuse")}
+    chosen = {
+        name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative", "reuse", "cache", "forecast")
+    }
     height, width = args.size or (None, None)
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None
     chosen |= {"given": given_of(args), "stability": args.stability}

@@ -63,11 +63,16 @@ def run_block(block: nn.Module, *inputs: Any) -> Any:
     return block(*inputs)
 
 
+Spare = Callable[[Callable[[], Tensor], Tensor, Tensor, Given], Tensor]
+
+
 class Trunk(nn.Module):
     """The stack of blocks: video and text tokens in, video tokens out.
 
     run: how a block is called; set it to `functools.partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)` to recompute
     activations block by block in the backward pass.
+    spare: called instead of all blocks after the first, as (those blocks, video before and after the first block, what is given), it may
+    leave them out; None: they always work.
     """
 
     def __init__(self, double_blocks: nn.ModuleList, single_blocks: nn.ModuleList):
@@ -75,12 +80,24 @@ class Trunk(nn.Module):
         self.double_blocks = double_blocks
         self.single_blocks = single_blocks
         self.run: Callable[..., Any] = run_block
+        self.spare: Spare | None = None
 
     def forward(self, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context) -> Float[Tensor, "B L D"]:
-        for number, block in enumerate(self.double_blocks):
-            video, text = self.run(block, video, text, context)
-            if number in context.cross:
-                video = video + context.cross[number](video)
+        if self.spare is None or not self.double_blocks:
+            return self.blocks_from(0, video, text, context)
+        first, text = self.double_block(0, video, text, context)
+        return self.spare(lambda: self.blocks_from(1, first, text, context), video, first, context.given)
+
+    def double_block(self, number: int, video: Tensor, text: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        video, text = self.run(self.double_blocks[number], video, text, context)
+        return video + context.cross[number](video) if number in context.cross else video, text
+
+    def blocks_from(
+        self, start: int, video: Float[Tensor, "B L D"], text: Float[Tensor, "B M D"], context: Context
+    ) -> Float[Tensor, "B L D"]:
+        """All blocks but the first `start` double ones."""
+        for number in range(start, len(self.double_blocks)):
+            video, text = self.double_block(number, video, text, context)
         tokens, length = torch.cat([video, text], dim=1), video.shape[1]
         del video, text  # of a long video gigabytes, which lie in `tokens` now
         for number, block in enumerate(self.single_blocks, len(self.double_blocks)):

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from kinema.config import override
@@ -102,6 +103,12 @@ class World:
     def agree(self, make: Callable[[], T]) -> T:
         """What rank 0 makes, on all ranks, which wait for it."""
         return made_by(0, make, dist.group.WORLD) if self.size > 1 else make()
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """The sum over the ranks that work on the same sample, on all of them."""
+        if self.config.peers > 1:
+            dist.all_reduce(numbers, group=self.peers)
+        return numbers
 
     def fails_first(self) -> bool:
         """Whether no other rank has failed before: this one then says why."""

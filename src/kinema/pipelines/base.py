@@ -105,6 +105,8 @@ class Request:
     embedded_guidance: float | None = None  # for models distilled to take it
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels at which classifier-free guidance works
     reuse: int = 1  # the model is called once in so many steps, after the first few
+    cache: float = 0.0  # relative change of the first block below which the others are left out; 0: never
+    forecast: bool = False  # what is left out goes on as a straight line, rather than staying as it was
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
     given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
@@ -133,6 +135,10 @@ class Request:
             raise InputError("guidance_interval needs classifier-free guidance above 1: there is none, or the model takes it as input")
         if not 1 <= self.reuse <= 10:
             raise InputError(f"reuse={self.reuse} is out of range: use 1 (every step is computed) to 10; 3 is usual")
+        if not 0 <= self.cache < 1:
+            raise InputError(f"cache={self.cache} is out of range: use 0 (every block is computed) to below 1; 0.1 is usual")
+        if self.forecast and not self.cache:
+            raise InputError("forecast continues what the cache leaves out, and there is no cache: name its bound, such as cache=0.1")
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
         if not 1 <= self.fps <= 240:

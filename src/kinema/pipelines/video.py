@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT, DiTConfig
 from kinema.errors import InputError, KinemaError
 from kinema.flow.guidance import classifier_free, embedded_guidance
-from kinema.flow.reuse import guided_within, reused
+from kinema.flow.reuse import BlockCache, Stream, guided_within, reused
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
@@ -122,18 +122,32 @@ class Clock:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
-def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, known: Known | None) -> Velocity:
-    """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves."""
+def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, known: Known | None, stream: Stream | None = None) -> Velocity:
+    """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves.
+
+    stream: says when blocks are left out.
+    """
     beside = known.beside if known and dit.config.image_condition == "latent_concat" else []
     kept = None if beside else known
 
     def velocity(x: Float[Tensor, "1 C t h w"], sigma: float) -> Float[Tensor, "1 C t h w"]:
         time = torch.tensor([1000 * sigma], device=x.device)
         latents = torch.cat([x, *beside], dim=1).to(states.states.dtype)
-        found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None)
+        with sparing(dit, stream, sigma):
+            found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None)
         return found.masked_fill(kept.mask, 0) if kept else found
 
     return velocity
+
+
+@contextmanager
+def sparing(dit: DiT, stream: Stream | None, sigma: float) -> Iterator[None]:
+    """Within, the trunk asks `stream` whether all its blocks must work."""
+    dit.trunk.spare = None if stream is None else partial(stream.call, sigma)
+    try:
+        yield
+    finally:
+        dit.trunk.spare = None
 
 
 def start_of(noise: Float[Tensor, "1 C t h w"], known: Known | None, request: Request, config: DiTConfig) -> Float[Tensor, "1 C t h w"]:
@@ -388,7 +402,10 @@ class VideoPipeline:
         device, dtype = self.placement.device, self.placement.dtype
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
-        velocities = [bind(self.dit, self.states[key].to(device, dtype), embedded, known) for key in self.texts_of(request)]
+        cache = BlockCache(request.cache, request.forecast, self.world.total) if request.cache else None
+        streams = [cache and cache.stream() for _ in self.texts_of(request)]
+        texts = [self.states[key].to(device, dtype) for key in self.texts_of(request)]
+        velocities = [bind(self.dit, text, embedded, known, stream) for text, stream in zip(texts, streams, strict=True)]
         guided = velocities[0]
         if len(velocities) > 1:
             guided = guided_within(classifier_free(velocities[1], guided, request.guidance), guided, request.guidance_interval)
