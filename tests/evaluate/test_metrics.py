@@ -13,6 +13,10 @@ from kinema.evaluate.metrics.clip import MOST_FRAMES, Clip, Judges, thinned
 from kinema.evaluate.metrics.table import METRICS, chosen
 from kinema.evaluate.published import CLIP, DINO
 from kinema.evaluate.speed import blob_video
+from kinema.media.frames import to_uint8
+from kinema.pipelines.store import PRETRAINED
+from kinema.presets import MODELS
+from kinema.weights.fit import load_vae
 
 CLEAN = torch.from_numpy(blob_video((13, 96, 96), 0))
 LEVELS = (0.0, 8.0, 25.0, 60.0)  # of noise
@@ -140,6 +144,29 @@ def test_a_seam_is_found_the_deeper_the_more():
         frames[:, :, 32:] += depth
         values.append(visual.seams(clip(frames)))
     assert values == pytest.approx([0, 4, 12], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "edges", [(13, 50), (3, 21, 30), tuple(range(5, 64, 5))]
+)  # of the last, one lies on the grid, as strong as the others
+def test_straight_edges_of_the_scene_are_no_seams(edges):
+    frames = torch.full((5, 64, 64, 3), 40, dtype=torch.uint8)
+    for number, edge in enumerate(edges):
+        frames[:, :, edge:] += 30 if number % 2 == 0 else -30 % 256
+        frames[:, edge + 2 :] += 7
+    assert visual.seams(clip(frames)) == pytest.approx(0, abs=1e-4)
+
+
+def test_tiles_of_a_real_decode_leave_seams_and_a_whole_one_none():
+    vae = load_vae(PRETRAINED / "mini" / "vae.safetensors", MODELS["mini"]().vae).float()
+    spots = torch.randn(1, 3, 11, 11, generator=torch.Generator().manual_seed(1))
+    picture = torch.nn.functional.interpolate(spots, (128, 128), mode="bicubic").clamp(-1, 1) * 0.9
+    with torch.inference_mode():
+        latents = vae.encode(picture[:, :, None].repeat(1, 1, 5, 1, 1)).mean
+        whole = vae.decode(latents)
+        cut = torch.cat([torch.cat([vae.decode(part) for part in band.split(8, dim=4)], dim=4) for band in latents.split(8, dim=3)], dim=3)
+    values = [visual.seams(clip(to_uint8(video[0]))) for video in (whole, cut)]
+    assert values[0] < 0.5 < 1 < values[1]
 
 
 def test_vectors_that_stay_are_consistent():
