@@ -153,10 +153,22 @@ def test_json_and_table_hold_every_figure():
     assert content["notes"] == ["a note"]
     assert {"device", "cores", "threads", "load", "python", "torch", "kinema", "diffusers"} <= set(content["machine"])
     (only,) = content["rows"]
-    assert only["sides"]["kinema"] == {"best_s": 1.0, "median_s": 2.0, "rounds": 3, "peak_bytes": 300}
+    assert only["sides"]["kinema"] == {"best_s": 1.0, "median_s": 2.0, "seconds": [2.0, 1.0, 6.0], "peak_bytes": 300}
     assert only["ratios"] == {"diffusers": {"speed": 3.0, "memory": 0.5}}
     assert (only["max_difference"], only["largest_value"], only["dtype"]) == (1e-6, 2.0, "fp32")
     assert report.table_of(made).row_count == 2
+
+
+def test_what_a_run_before_has_measured_is_not_measured_again(tmp_path, monkeypatch):
+    case = cases.Case(name="x", sides={"a": tensor_work(1.0)})
+    monkeypatch.setitem(cases.CASES, "text", lambda subject, against: [case])
+    subject, file = cases.Subject(MODELS["tiny"](), None), tmp_path / "bench.json"
+    first = run.bench(subject, ["text"], [CPU], False, 2, 0.0, clock="cpu")
+    file.write_text(json.dumps(first.as_json()))
+    monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("measured again"))
+    again = run.bench(subject, ["text"], [CPU], False, 2, 0.0, clock="cpu", known=report.rows_in(file, "cpu"))
+    assert again.rows == first.rows
+    assert report.rows_in(file, "wall") == []
 
 
 def test_the_table_for_a_file_has_a_line_a_side():

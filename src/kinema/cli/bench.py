@@ -23,7 +23,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the DiT of both sides; then that part alone is measured")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="instead: time and memory over frames, size and steps, as a picture")
     parser.add_argument("--table", type=Path, metavar="FILE", help="keep the figures as a Markdown table")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the figures, row by row; what a file has already is not measured again"
+    )
     parser.add_argument("--preset", metavar="NAME", help="default: mini, or what the folder of weights says")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the model's files; default: where the preset keeps them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...; default: %(default)s")
@@ -47,18 +49,26 @@ def run(args: argparse.Namespace) -> None:
     parts = ("dit",) if args.compile else args.parts or PARTS
     from rich.console import Console
 
-    from kinema.evaluate.bench.report import markdown, table_of
+    from kinema.evaluate.bench.report import Report, markdown, rows_in, table_of
     from kinema.evaluate.bench.run import bench
     from kinema.media.files import whole_file
     from kinema.pipelines.files import write_json
 
-    report = bench(find(args), parts, places(args), bool(args.against), args.rounds, args.seconds, tell, args.clock)
+    known, made, where = rows_in(args.json, args.clock) if args.json else [], [], places(args)
+
+    def keep(row: "Row") -> None:
+        made.append(row)
+        tell(row)
+        if args.json:
+            others = [each for each in known if (each.name, each.dtype) not in {(row.name, row.dtype) for row in made}]
+            write_json(args.json, Report(made + others, [], where[0].device, args.clock).as_json())
+
+    report = bench(find(args), parts, where, bool(args.against), args.rounds, args.seconds, keep, args.clock, known)
     console = Console()
     Console(width=None if console.is_terminal else PAGE_WIDTH).print(table_of(report))
     for note in report.notes:
         warn(note)
     if args.json:
-        write_json(args.json, report.as_json())
         print(args.json)
     if args.table:
         with whole_file(args.table) as draft:

@@ -1,17 +1,21 @@
 """The figures as a table to read and as JSON to keep."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.table import Table
 
+from kinema.errors import InputError
 from kinema.evaluate.bench.measure import Figures, Row, load
 from kinema.evaluate.bench.rivals import NAME as RIVAL
+from kinema.evaluate.bench.timing import Times
 from kinema.version import __version__
 
 COLUMNS = ("best s", "median s", "peak MB", "speed", "memory", "max diff")
@@ -81,7 +85,29 @@ def row_json(row: Row) -> dict[str, Any]:
 
 def figures_json(figures: Figures) -> dict[str, Any]:
     times = figures.times
-    return {"best_s": times.best, "median_s": times.median, "rounds": len(times.seconds), "peak_bytes": figures.peak}
+    return {"best_s": times.best, "median_s": times.median, "seconds": times.seconds, "peak_bytes": figures.peak}
+
+
+def rows_in(path: Path, clock: str) -> list[Row]:
+    """The rows that a run before this one has kept; none where there was no run, or it had another clock.
+
+    Raises InputError where the file is something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [row_of(each) for each in content["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"json={path} is no report of kinema bench ({error!r}): name another file") from error
+    return rows if content.get("clock") == clock else []
+
+
+def row_of(content: dict[str, Any]) -> Row:
+    """The inverse of `row_json`."""
+    sides = {name: Figures(Times(tuple(each["seconds"])), each["peak_bytes"]) for name, each in content["sides"].items()}
+    plain = {name: content[name] for name in ("part", "name", "dtype")}
+    return Row(**plain, sides=sides, difference=content["max_difference"], largest=content["largest_value"], load=tuple(content["load"]))
 
 
 def table_of(report: Report) -> Table:
