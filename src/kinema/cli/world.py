@@ -32,11 +32,15 @@ def flags(parser: argparse.ArgumentParser) -> None:
     render = actions.add_parser("render", help="render clips into shards to train on; goes on where it stopped")
     render.add_argument("--out", type=Path, required=True, metavar="DIR")
     render.add_argument("--clips", type=int, default=4096, metavar="N", help="default: %(default)s")
-    render.add_argument("--frames", type=int, default=33, metavar="N", help="default: %(default)s")
+    render.add_argument("--frames", type=int, default=33, metavar="N", help="1: pictures; default: %(default)s")
     render.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="default: 128 128")
     render.add_argument("--first-seed", type=int, default=1_000_000, metavar="N", help="default: %(default)s")
     render.add_argument("--split", choices=("train", "heldout"), default="train", help="default: %(default)s")
     render.add_argument("--subjects", nargs="+", default=[], metavar="NOUN", help="only these, such as cat 'red heart'; default: all")
+    render.add_argument("--often", nargs="+", default=[], metavar="NOUN", help="draw these four times as often as the others")
+    render.add_argument(
+        "--shots", nargs="+", default=[], metavar="SHOT", help="only these: close-up, 'medium shot', 'wide shot'; default: all"
+    )
     render.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: one a core")
     render.add_argument("--ahead", type=int, default=0, metavar="N", help="pause while N shards lie unread; default: never")
     render.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: where `world build` puts it")
@@ -77,6 +81,6 @@ def run_render(args: argparse.Namespace) -> None:
 
     shape = PixelShape(args.frames, *args.size)
     names = ("out", "clips", "first_seed", "split", "workers", "ahead", "pack")
-    chosen = {name: getattr(args, name) for name in names} | {"subjects": tuple(args.subjects)}
+    chosen = {name: getattr(args, name) for name in names} | {name: tuple(getattr(args, name)) for name in ("subjects", "often", "shots")}
     render_world(RenderJob(frames=shape.frames, height=shape.height, width=shape.width, **chosen))
     print(args.out)

@@ -27,6 +27,8 @@ from kinema.text.encoder import TextEncoder
 from kinema.vae.model import CausalVAE
 
 OnClip = Callable[[int, int], None]
+States = tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]
+KNOWN_TEXTS = 4096  # 6 KB for a name, 40 KB for a sentence
 SETTLE = 5.0  # seconds that a file must have been left alone, where a folder is followed
 
 
@@ -136,6 +138,7 @@ class Encoder:
     vae: CausalVAE
     text: TextEncoder
     made_by: MadeBy = field(init=False)
+    known: dict[str, States] = field(default_factory=dict)  # of the last KNOWN_TEXTS texts: names of things come again and again
 
     def __post_init__(self):
         config = self.text.config
@@ -150,10 +153,17 @@ class Encoder:
         return found.mean.float() * scale, found.logvar.float() + 2 * math.log(scale)
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> list[tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]]:
+    def texts(self, texts: Sequence[str]) -> list[States]:
         """States of each text without padding, and its pooled vector."""
-        found = self.text.encode(list(texts))
-        return [(states[: int(mask.sum())], pooled) for states, mask, pooled in zip(found.states, found.mask, found.pooled, strict=True)]
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        found = self.text.encode(new) if new else None
+        if found:
+            each = zip(new, found.states, found.mask, found.pooled, strict=True)
+            self.known |= {text: (states[: int(mask.sum())].clone(), pooled.clone()) for text, states, mask, pooled in each}
+        answer = [self.known[text] for text in texts]
+        for text in list(self.known)[: max(len(self.known) - KNOWN_TEXTS, 0)]:
+            del self.known[text]
+        return answer
 
     def samples(self, pieces: Sequence[Piece], pixels: Float[Tensor, "B 3 T H W"]) -> Iterator[Sample]:
         """Raises InputError where the VAE gives numbers that are not finite in half precision."""

@@ -1,4 +1,4 @@
-"""World clips into shards, by as many processes as there are cores.
+"""World clips, or pictures, into shards, by as many processes as there are cores.
 
 A clip is a pure function of its seed. Each process takes the seeds whose first subject is its own, so that between them they
 decode every subject once; a run that was killed goes on with the shards that are missing.
@@ -7,7 +7,7 @@ decode every subject once; a run that was killed goes on with the shards that ar
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Literal
@@ -20,10 +20,11 @@ from kinema.data.shards import write_shard
 from kinema.errors import InputError
 from kinema.world import captions
 from kinema.world.render import render
-from kinema.world.spec import ClipSpec, sample_spec
+from kinema.world.spec import SHOTS, ClipSpec, sample_spec
 from kinema.world.sprites import SpritePack, Subject
 
 CAPTIONS_A_CLIP = 2
+OFTEN = 4  # times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +41,49 @@ class RenderJob:
     first_seed: int = 0
     split: Literal["train", "heldout"] = "train"
     subjects: tuple[str, ...] = ()  # nouns of the only subjects shown; none: all there are
+    often: tuple[str, ...] = ()  # nouns of subjects that are drawn OFTEN times as often as the others
+    shots: tuple[str, ...] = ()  # only these sizes of the subject; none: all, as the world draws them
     workers: int = 2
     ahead: int = 0  # pause while so many shards lie in `out` unread; 0: never (a reader that consumes them sets the pace)
+
+    def __post_init__(self):
+        if unknown := set(self.shots) - set(SHOTS):
+            raise InputError(f"shots={sorted(unknown)} are not in the world: use {', '.join(map(repr, SHOTS))}")
 
     def path(self, part: int, shard: int) -> Path:
         return self.out / f"clips-{self.height}x{self.width}x{self.frames}-{part:02d}of{self.workers:02d}-{shard:06d}.safetensors"
 
 
 def cast_of(job: RenderJob, pack: SpritePack) -> list[Subject]:
-    """The subjects that a job shows. Raises InputError for a noun that names none."""
-    unknown = set(job.subjects) - {subject.noun for subject in pack.subjects}
+    """The subjects that a job shows, each as often as it is to be drawn. Raises InputError for a noun that names none."""
+    unknown = {*job.subjects, *job.often} - {subject.noun for subject in pack.subjects}
     if unknown:
         raise InputError(f"subjects={sorted(unknown)} are not in the world: use nouns of the sprite pack, such as 'cat' or 'rocket'")
-    return [subject for subject in pack.subjects if not job.subjects or subject.noun in job.subjects]
+    shown = [subject for subject in pack.subjects if not job.subjects or subject.noun in job.subjects]
+    return [subject for subject in shown for _ in range(OFTEN if subject.noun in job.often else 1)]
+
+
+def spec_of(job: RenderJob, seed: int, cast: Sequence[Subject]) -> ClipSpec:
+    """What the clip of a seed shows. In a picture nothing goes anywhere."""
+    spec = sample_spec(seed, cast, job.frames, job.height, job.width, split=job.split)
+    if job.frames == 1:
+        spec = replace(spec, path="stays", pace="", camera="static")
+    return replace(spec, shot=job.shots[seed % len(job.shots)]) if job.shots else spec
+
+
+def texts_of(spec: ClipSpec, pack: SpritePack) -> list[str]:
+    """What a clip is captioned with: training texts and a user's prompt; a picture by the bare names of what it shows too."""
+    rng = np.random.default_rng([spec.seed, 7])
+    caption = captions.describe(spec, pack.subjects)
+    texts = [training_text(caption, rng) for _ in range(CAPTIONS_A_CLIP - 1)] + [captions.user_prompt(spec, pack.subjects, rng)]
+    return texts if spec.frames > 1 else [captions.names(spec, pack.subjects, rng), texts[-1]]
 
 
 def specs_of_part(job: RenderJob, part: int, pack: SpritePack) -> Iterator[ClipSpec]:
     """The specs whose first subject belongs to process `part`."""
     cast = cast_of(job, pack)
     for seed in range(job.first_seed, job.first_seed + job.clips):
-        spec = sample_spec(seed, cast, job.frames, job.height, job.width, split=job.split)
+        spec = spec_of(job, seed, cast)
         if pack.index(spec.subjects[0]) % job.workers == part:
             yield spec
 
@@ -68,12 +92,9 @@ def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack, split:
     """Render the clips of one shard: uint8 frames [n T 3 H W], and a row of name, seed, rate and training texts each."""
     clips, rows = [], []
     for spec in specs:
-        rng = np.random.default_rng([spec.seed, 7])
-        caption = captions.describe(spec, pack.subjects)
-        texts = [training_text(caption, rng) for _ in range(CAPTIONS_A_CLIP - 1)] + [captions.user_prompt(spec, pack.subjects, rng)]
         clips.append(render(spec, pack).frames)
         name = f"world/{split}/{spec.seed}/{spec.frames}x{spec.height}x{spec.width}"
-        rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts})
+        rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts_of(spec, pack)})
     write_shard(path, {"frames": torch.stack(clips)}, rows)
 
 

@@ -33,6 +33,7 @@ class VideoTask:
 
     folders: tuple[Path, ...]  # as `kinema encode` writes them
     stages: tuple[Stage, ...] | StageName  # rows, or the name of a table
+    weights: tuple[float, ...] = ()  # of each folder: how often its clips come in an epoch; default: once
     reviewed: tuple[Path, ...] = ()  # folders of the clips that people have approved
     compute: float | None = None  # C: the most that B·L^exponent may be, beside a row's limit of tokens
     exponent: float = 1.0  # as `kinema train --plan --calibrate` measures it
@@ -54,7 +55,8 @@ class VideoTask:
         """What one row reads."""
         same = {name: getattr(self, name) for name in ("compute", "exponent", "sample", "workers", "follow", "start_samples")}
         of_row = {name: getattr(row, name) for name in ("tokens", "image_share", "sides", "frames")}
-        return LoaderConfig(folders=self.reviewed if row.reviewed else self.folders, **same, **of_row)
+        where = {"folders": self.reviewed} if row.reviewed else {"folders": self.folders, "weights": self.weights}
+        return LoaderConfig(**where, **same, **of_row)
 
     @property
     def text_len(self) -> int:

@@ -170,11 +170,16 @@ def describe(spec: ClipSpec, subjects: Sequence[Subject], draw: int = 0) -> Capt
     )
 
 
+def names(spec: ClipSpec, subjects: Sequence[Subject], rng: np.random.Generator) -> str:
+    """Who is in a clip, and no more: "a cat"."""
+    return join_and([with_article(name(subject, rng)) for subject in _cast(spec, subjects)])
+
+
 def user_prompt(spec: ClipSpec, subjects: Sequence[Subject], rng: np.random.Generator) -> str:
     """A short prompt as users write them: "A cat walks on the grass, cinematic style."; rarely the bare "a cat"."""
     cast = _cast(spec, subjects)
     if chance(rng, 0.03):
-        return join_and([with_article(name(subject, rng)) for subject in cast])
+        return names(spec, subjects, rng)
     head = _clause(spec, cast, rng, place=chance(rng, 0.93))
     offered = (
         (_weather_words(spec, rng), 0.8),

@@ -1,0 +1,48 @@
+"""Rendering jobs: which clips, of whom, and how they are captioned."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kinema.data.render import OFTEN, RenderJob, cast_of, spec_of, texts_of
+from kinema.errors import InputError, WeightsError
+from kinema.world.sprites import SpritePack
+
+
+@pytest.fixture(scope="module")
+def pack() -> SpritePack:
+    try:
+        return SpritePack.open()
+    except (InputError, WeightsError) as error:
+        pytest.skip(f"no sprite pack: {error}")
+
+
+def test_in_a_picture_nothing_moves_and_one_of_its_texts_is_a_bare_name(pack: SpritePack):
+    job = RenderJob(out=Path("unused"), frames=1, height=64, width=64, shots=("close-up",))
+    cast = cast_of(job, pack)
+    specs = [spec_of(job, seed, cast) for seed in range(20)]
+    assert {(spec.path, spec.camera, spec.shot) for spec in specs} == {("stays", "static", "close-up")}
+    bare, prompt = texts_of(specs[0], pack)
+    assert bare.startswith(("a ", "an "))
+    assert len(bare) < len(prompt)
+
+
+def test_a_clip_moves_as_the_world_draws_it(pack: SpritePack):
+    job = RenderJob(out=Path("unused"))
+    specs = [spec_of(job, seed, cast_of(job, pack)) for seed in range(40)]
+    assert len({spec.path for spec in specs}) > 5
+    assert len({spec.shot for spec in specs}) == 3
+
+
+def test_who_is_wanted_often_is_drawn_often(pack: SpritePack):
+    job = RenderJob(out=Path("unused"), subjects=("cat", "rocket"), often=("cat",))
+    counts = Counter(subject.noun for subject in cast_of(job, pack))
+    assert counts["cat"] == OFTEN * counts["rocket"] > 0
+
+
+def test_what_the_world_does_not_have_is_refused(pack: SpritePack):
+    with pytest.raises(InputError, match="close-down"):
+        RenderJob(out=Path("unused"), shots=("close-down",))
+    with pytest.raises(InputError, match="zeppelin"):
+        cast_of(RenderJob(out=Path("unused"), often=("zeppelin",)), pack)
