@@ -123,6 +123,7 @@ class Watermark(OnClip):
     """The surest mark, its box, and what the baseline says."""
 
     name: ClassVar[str] = "watermark"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("watermark", "probability", "at most"), Metric("watermark_area", "share", "at most"),
         Metric("static_overlay", "share", "at most"),
@@ -142,6 +143,7 @@ class Quality(OnClip):
     """Technical quality."""
 
     name: ClassVar[str] = "quality"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = (Metric("brisque", "0 clean - 100 ruined", "at most"),)
 
     def run(self, item: Item, values: Values) -> Rows:

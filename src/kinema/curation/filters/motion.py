@@ -6,6 +6,7 @@ apart, as shares of the diagonal: at another distance the numbers would be other
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import cv2
@@ -38,10 +39,20 @@ def diagonal(frames: np.ndarray) -> float:
     return float(np.hypot(*frames.shape[1:3]))
 
 
+@lru_cache(maxsize=8)
+def points_of(height: int, width: int, grid: int) -> Float[np.ndarray, "n 2"]:
+    """Points `grid` pixels apart, x and y."""
+    rows, columns = np.mgrid[grid // 2 : height : grid, grid // 2 : width : grid]
+    return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
+
+
 def on_grid(flow: Float[np.ndarray, "h w 2"], grid: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
     """Points `grid` pixels apart, and the flow there."""
-    rows, columns = np.mgrid[grid // 2 : flow.shape[0] : grid, grid // 2 : flow.shape[1] : grid]
-    return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32), flow[rows, columns].reshape(-1, 2)
+    return points_of(*flow.shape[:2], grid), flow[grid // 2 :: grid, grid // 2 :: grid].reshape(-1, 2)
+
+
+def lengths(moves: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+    return np.sqrt(np.einsum("ij,ij->i", moves, moves))
 
 
 def camera_fit(flow: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "2 3"] | None:
@@ -72,8 +83,8 @@ def flow_shares(luma: UInt8[np.ndarray, "T h w"], times: Float[np.ndarray, " T"]
     search, found = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST), []
     for a, b in pairs_apart(times):
         flow = search.calc(luma[a], luma[b], None)  # type: ignore[call-overload]
-        speed = np.linalg.norm(on_grid(flow, GRID)[1], axis=1)
-        values = speed.mean(), np.percentile(speed, 95), np.linalg.norm(without_camera(flow), axis=1).mean()
+        speed = lengths(on_grid(flow, GRID)[1])
+        values = speed.mean(), np.percentile(speed, 95), lengths(without_camera(flow)).mean()
         found.append(np.array(values) * PAIR_SECONDS / (times[b] - times[a]))
     return np.array(found)
 

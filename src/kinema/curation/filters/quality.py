@@ -64,13 +64,14 @@ def normalised(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 
 def asymmetric_fit(values: Float[np.ndarray, "_ _"]) -> tuple[float, float, float, float]:
     """Shape, mean, left and right variance of the asymmetric generalised Gaussian with these values' moments."""
-    negative = np.minimum(values, 0).ravel()
-    positive, fewer = values.ravel() - negative, np.count_nonzero(negative)
-    square, size = float(np.vdot(positive, positive)) + float(np.vdot(negative, negative)), values.size
-    below = (float(np.vdot(negative, negative)) / max(1, int(fewer))) ** 0.5 or 1e-6
-    above = (float(np.vdot(positive, positive)) / max(1, size - int(fewer))) ** 0.5 or 1e-6
+    values = np.ascontiguousarray(values).ravel()
+    positive = np.maximum(values, 0)
+    size, fewer = values.size, int(np.count_nonzero(values < 0))
+    square, above_zero = float(np.vdot(values, values)), float(np.vdot(positive, positive))
+    below = (max(0.0, square - above_zero) / max(1, fewer)) ** 0.5 or 1e-6
+    above = (above_zero / max(1, size - fewer)) ** 0.5 or 1e-6
     skew = below / above
-    flat = (float(positive.sum() - negative.sum()) / size) ** 2 / max(square / size, 1e-12)
+    flat = (float(2 * positive.sum() - values.sum()) / size) ** 2 / max(square / size, 1e-12)
     wanted = flat * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = float(SHAPES[np.abs(RATIOS - wanted).argmin()])
     mean = (above - below) * np.sqrt(gamma(1 / shape) / gamma(3 / shape)) * gamma(2 / shape) / gamma(1 / shape)
