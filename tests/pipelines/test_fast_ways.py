@@ -77,7 +77,8 @@ def test_the_plan_counts_only_the_pairs_that_meet_and_only_where_attention_is_sp
 
 AGREES = """
 import torch
-from kinema.pipelines.compiled import check_tools
+from kinema.dit.model import DiT, DiTConfig
+from kinema.pipelines.compiled import check_tools, compile_dit
 
 torch.manual_seed(0)
 cpu = torch.device("cpu")

@@ -5,8 +5,6 @@ of oneDNN's speed (616 tokens, 6 heads of 64, one Zen core: 8.0 ms in bfloat16 a
 attention is written out, a block of queries at a time; for training see training.py. A mask only ever hides keys.
 """
 
-from functools import cache
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -19,7 +17,6 @@ BLOCK = 1 << 21  # scores of one head and block of queries: 8 MiB of float32; sm
 
 
 @torch.compiler.assume_constant_result
-@cache
 def _amx() -> bool:
     return torch.cpu._is_amx_tile_supported()
 
