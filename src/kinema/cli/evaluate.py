@@ -1,4 +1,4 @@
-"""`kinema evaluate world`."""
+"""`kinema evaluate`: what is scored on, and the two tests on the embedded world."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         "i2v", help="held-out first frames of the embedded world that start to move: fidelity, subject, direction, flash"
     )
     world_flags(i2v, "i2v", 100)
+    i2v.add_argument("--frames", type=int, metavar="N", help="1 + a multiple of 4; above the model's window it goes on piece by piece")
     i2v.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width in pixels; default: the model's own")
     i2v.set_defaults(run=run_i2v)
 
@@ -56,7 +57,7 @@ def run_i2v(args: argparse.Namespace) -> None:
 
     pipeline = load(args, args.preset, args.dtype)
     height, width = args.size or (None, None)
-    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "height": height, "width": width}
+    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "frames": args.frames, "height": height, "width": width}
     chosen = {name: value for name, value in given.items() if value is not None}
     evaluate_i2v(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
     print(args.out / "scores.json")

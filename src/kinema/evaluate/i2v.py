@@ -1,7 +1,8 @@
 """How well a picture starts to move: first frames of held-out clips of the embedded world, continued as the clips' prompts say.
 
 Every figure stands beside the same for what the VAE gives back of the real clip, and for the real clip: what a perfect model on that
-VAE could reach, and what the judges themselves can. All three are judged as files, since H.264 takes its share of every picture.
+VAE could reach, and what the judges themselves can. How far a long video drifts is told by its end against its beginning. All three
+are judged as files, since H.264 takes its share of every picture.
 """
 
 import json
@@ -10,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from einops import rearrange
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from kinema.conditioning.frames import Given
 from kinema.evaluate.direction import direction
@@ -32,6 +36,23 @@ AIMS = {"first frame, dB": "VAE - 1 dB", "subject stays": "85 %", "direction as 
 
 
 @dataclass(frozen=True)
+class Drift:
+    """The last third of a video against its first."""
+
+    colour: float  # mean difference of their mean colours, levels of 255
+    sharpness: float  # ratio of their mean differences of neighbouring pixels
+    motion: float  # ratio of their mean differences of neighbouring frames; infinite where nothing moved at first
+
+    @classmethod
+    def of(cls, video: Video) -> "Drift":
+        """video: three frames or more."""
+        third = max(len(video) // 3, 2)
+        first, last = video[:third].float(), video[-third:].float()
+        colour = (last.mean((0, 1, 2)) - first.mean((0, 1, 2))).abs().mean().item()
+        return cls(colour, ratio(edges(last), edges(first)), ratio(fmean(steps_of(video[-third:])), fmean(steps_of(video[:third]))))
+
+
+@dataclass(frozen=True)
 class Sight:
     """What was measured of one video."""
 
@@ -42,6 +63,16 @@ class Sight:
     direction_seen: str
     jump: float  # mean difference between frames 1 and 2, over the mean of all neighbours; 1 is even motion
     motion: float  # mean difference of neighbours, levels of 255
+    drift: Drift
+
+
+def edges(video: Float[Tensor, "T H W 3"]) -> float:
+    """Mean difference of neighbouring pixels."""
+    return (video.diff(dim=1).abs().mean() + video.diff(dim=2).abs().mean()).item() / 2
+
+
+def ratio(value: float, reference: float) -> float:
+    return value / reference if reference else math.inf
 
 
 def psnr(first: Video, second: Video) -> float:
@@ -63,15 +94,16 @@ def subject_of(video: Video, recogniser: Recogniser) -> str:
 def judge(case: Case, picture: Video, video: Video, recogniser: Recogniser) -> Sight:
     """picture: the given frame, [1 H W 3]."""
     steps, wanted = steps_of(video), wanted_direction(case.spec)
-    mean = sum(steps) / len(steps)
+    mean = fmean(steps)
     return Sight(
         psnr=psnr(picture, video[:1]),
         subject_at_first=subject_of(picture, recogniser),
         subject_seen=subject_of(video[len(video) // 2 :], recogniser),
         direction_wanted=wanted,
         direction_seen=direction(video) if wanted else "",
-        jump=steps[0] / mean if mean else math.inf,
+        jump=ratio(steps[0], mean),
         motion=mean,
+        drift=Drift.of(video),
     )
 
 
@@ -93,16 +125,18 @@ def as_file(path: Path, video: Video) -> Video:
 
 
 def summary(sights: Sequence[Sight]) -> dict[str, Share | float]:
-    """A column of the table. Means of dB leave out what is infinite; of jumps the median, since still clips have none."""
+    """A column of the table. Means of dB leave out what is infinite; of ratios the median, since still clips have none."""
     finite = [sight.psnr for sight in sights if math.isfinite(sight.psnr)]
     moving = [sight for sight in sights if sight.direction_wanted]
-    jumps = sorted(sight.jump for sight in sights)
     return {
-        "first frame, dB": sum(finite) / len(finite) if finite else math.inf,
+        "first frame, dB": fmean(finite) if finite else math.inf,
         "subject stays": Share.of([sight.subject_seen == sight.subject_at_first for sight in sights]),
         "direction as the prompt says": Share.of([sight.direction_seen == sight.direction_wanted for sight in moving]),
-        "jump after frame 1": jumps[len(jumps) // 2],
-        "motion, levels a frame": sum(sight.motion for sight in sights) / len(sights),
+        "jump after frame 1": median(sight.jump for sight in sights),
+        "motion, levels a frame": fmean(sight.motion for sight in sights),
+        "colour at the end, levels off": fmean(sight.drift.colour for sight in sights),
+        "sharpness at the end": median(sight.drift.sharpness for sight in sights),
+        "motion at the end": median(sight.drift.motion for sight in sights),
     }
 
 
@@ -148,6 +182,8 @@ def evaluate_i2v(
 
 def write_scores(path: Path, facts: dict[str, Any], kinds: dict[str, dict[str, Share | float]], sights: list[Sight]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
         if isinstance(value, Share):
             return asdict(value)
         return None if isinstance(value, float) and not math.isfinite(value) else value
