@@ -1,18 +1,22 @@
 """The service within the test's own process, and as a process of its own."""
 
 import asyncio
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import wave
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 SMALL = {"size": "64x64", "frames": 5, "steps": 2, "seed": 1}  # what mini makes in no time
 START = 180.0  # seconds that a start may take on a busy machine
@@ -26,6 +30,17 @@ def service(tmp_path):
     from kinema.serve.orders import Service
 
     return Service(queue=open_queue(tmp_path, None), folder=tmp_path, models=fittings(["mini"]))
+
+
+@pytest.fixture(scope="session")
+def speech_form():
+    """A picture and half a second of a tone, as a form."""
+    picture, sound, rate = io.BytesIO(), io.BytesIO(), 16_000
+    Image.new("RGB", (96, 96), (200, 150, 120)).save(picture, "png")
+    with wave.open(sound, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((8000 * np.sin(np.arange(rate // 2) / 10)).astype(np.int16).tobytes())
+    return {"input_reference": ("face.png", picture.getvalue()), "audio": ("voice.wav", sound.getvalue())}
 
 
 @pytest.fixture

@@ -217,6 +217,21 @@ def test_the_page_opens_with_a_key_that_a_cookie_keeps(guarded):
     assert client.get("/v1/videos").status_code == 200
 
 
+def test_priority_goes_first_as_far_as_ones_key_allows(client, service, guarded):
+    usual, urgent, late = (create(client, priority=priority).json()["id"] for priority in (0, 3, -1))
+    assert [service.queue.claim("w").id for _ in range(3)] == [urgent, usual, late]
+    assert create(client, priority=11).status_code == 400
+    from kinema.serve.guard import Keys
+
+    door, _, bob = guarded
+    eve = Keys(service.folder / "keys").add("eve", priority=5)
+    sent = [(eve, 6), (eve, 5), (bob, 1), (bob, -3)]
+    codes = [
+        door.post("/v1/videos", json=SMALL | {"priority": p}, headers={"Authorization": f"Bearer {key}"}).status_code for key, p in sent
+    ]
+    assert codes == [400, 200, 400, 200]
+
+
 def test_keys_are_kept_as_hashes_that_others_cannot_read(guarded, service):
     _, ann, _ = guarded
     file = service.folder / "keys"

@@ -30,7 +30,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=60, metavar="MINUTES", help="a video that takes longer is stopped; default: %(default)s"
     )
-    parser.add_argument("--engine", choices=("uvicorn", "ray"), default="uvicorn", help="ray: the API in replicas; default: %(default)s")
+    parser.add_argument(
+        "--engine",
+        choices=("uvicorn", "ray"),
+        default="uvicorn",
+        help="ray: the API in replicas, and one for the page; default: %(default)s",
+    )
     parser.add_argument("--replicas", type=int, default=2, help="with --engine ray; default: %(default)s")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")

@@ -91,9 +91,10 @@ def lay_out_acting(side: Side) -> dict[str, Any]:
     t = I18N
     made: dict[str, Any] = {"input_reference": gr.Image(label=t("face_picture"), elem_id=side.id("face"), **PICTURE)}
     made["audio"] = gr.Audio(
-        label=t("audio"),
+        label=t("voice"),
         type="filepath",
         sources=["upload", "microphone"],
+        buttons=["download"],
         elem_id=side.id("audio"),
         elem_classes="k-given",
         editable=False,

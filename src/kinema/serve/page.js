@@ -15,3 +15,6 @@ for (const [name, action] of [["mouseover", "play"], ["focusin", "play"], ["mous
     if (video) Promise.resolve(video[action]()).catch(() => {});
   });
 }
+// Gradio follows an upload by a stream whose close() only warns that it does not exist, and ends it so. The stream ends by itself.
+const warn = console.warn.bind(console);
+console.warn = (...said) => said[0] === "Method not implemented." || warn(...said);

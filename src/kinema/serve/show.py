@@ -13,6 +13,7 @@ from kinema.serve.jobs import Job
 from kinema.serve.speeches import is_speech
 from kinema.serve.words import duration, say
 
+LARGEST = 6  # times a video's own width that it is shown at
 SURE = 0.12  # progress from which the time left is told by the job's own pace
 
 
@@ -61,16 +62,21 @@ def time_left(job: Job, expected: float) -> float:
 
 def picture(job: Job, preview: bytes | None) -> str:
     """The preview at the video's shape."""
-    shape = f"aspect-ratio:{job.request['width']}/{job.request['height']}"
+    shape = shape_of(job.request)
     if preview is None:
         return f'<div class="k-screen k-blank" style="{shape}"></div>'
     return f'<img class="k-screen" style="{shape}" alt="" src="data:image/webp;base64,{b64encode(preview).decode()}">'
 
 
+def shape_of(request: dict[str, Any]) -> str:
+    """A screen's style: of the video's shape, and no larger than its pixels bear."""
+    return f"aspect-ratio:{request['width']}/{request['height']};max-width:{LARGEST * request['width']}px"
+
+
 def result(job: Job, language: str) -> str:
     """The video or picture with its settings."""
     request, url = job.request, f"/v1/videos/{job.id}/content"
-    shape = f"aspect-ratio:{request['width']}/{request['height']}"
+    shape = shape_of(request)
     if str(job.file).endswith(".png"):
         shown = f'<img class="k-screen" style="{shape}" src="{url}" alt="{escape(request["prompt"])}">'
     else:

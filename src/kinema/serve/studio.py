@@ -143,22 +143,11 @@ class Studio:
         if self.side.speaks and not named["audio"]:
             return show.note(say(language, "give_voice"))
         try:
-            estimate = self.service.times.estimate(self.work_named(named))
+            estimate = self.service.times.estimate(work_named(self.service, self.side, named))
         except (InputError, ValidationError) as error:
             return show.note(reason(error))
         time_s = duration(language, estimate.seconds)
         return show.note(say(language, "about" if estimate.measured else "guess", time=time_s))
-
-    def work_named(self, named: dict[str, Any]) -> Work:
-        """Of what the controls say; of the files that they name only the headers are read."""
-        files = {name: as_upload(Path(named[name])) for name in FILES if named.get(name)}
-        asked = wanted({name: value for name, value in named.items() if name not in FILES}).model_copy(update={"prompt": EXAMPLE})
-        if self.side.speaks:
-            chosen = asked.model_dump(include={"steps", "guidance", "begin", "expression"}) | dict.fromkeys(("image", "audio"), "")
-            made = speech(seconds_of(files["audio"]), chosen | {"seed": 0, "drive": "given" if "drive" in files else None})
-            return made.work(self.service.fitting(MODEL).config)
-        given = tuple(given_as(upload, LAST if name == "last_frame" else 0) for name, upload in files.items())
-        return work_of(self.service.fitting(asked.model).config, self.service.request(asked, 0, given))
 
     def choose_model(self, model: str) -> list[Any]:
         """The controls at another model's defaults."""
@@ -168,6 +157,21 @@ class Studio:
     def left(self, request: gr.Request) -> None:
         """A browser tab was closed."""
         self.showing.pop(request.session_hash, None)
+
+
+def work_named(service: Service, side: Side, named: dict[str, Any]) -> Work:
+    """What the controls of a side say, in operations; of the files that they name only the headers are read.
+
+    Raises InputError or ValidationError for what cannot be made.
+    """
+    files = {name: as_upload(Path(named[name])) for name in FILES if named.get(name)}
+    asked = wanted({name: value for name, value in named.items() if name not in FILES}).model_copy(update={"prompt": EXAMPLE})
+    if side.speaks:
+        chosen = asked.model_dump(include={"steps", "guidance", "begin", "expression"}) | dict.fromkeys(("image", "audio"), "")
+        made = speech(seconds_of(files["audio"]), chosen | {"seed": 0, "drive": "given" if "drive" in files else None})
+        return made.work(service.fitting(MODEL).config)
+    given = tuple(given_as(upload, LAST if name == "last_frame" else 0) for name, upload in files.items())
+    return work_of(service.fitting(asked.model).config, service.request(asked, 0, given))
 
 
 def tab_of(request: dict[str, Any]) -> str:

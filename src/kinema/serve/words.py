@@ -7,7 +7,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "image_to_video": ("Image to video", "이미지 → 비디오", "图生视频"),
     "avatar": ("Avatar", "아바타", "数字人"),
     "face_picture": ("Picture with a face", "얼굴 사진", "人脸图片"),
-    "audio": ("Voice", "음성", "语音"),
+    "voice": ("Voice", "음성", "语音"),
     "give_voice": ("Give a picture and a voice.", "사진과 음성을 넣어 주세요.", "请提供图片和语音。"),
     "expression": ("Expression", "표정", "表情"),
     "as_it_likes": ("as the voice suggests", "음성에 맞춤", "随语音"),
