@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.curation.filters.quality import SVM
 from kinema.errors import InputError
 from kinema.evaluate.metrics import distributions, motion, reconstruction, visual
 from kinema.evaluate.metrics.clip import MOST_FRAMES, Clip, Judges, thinned
@@ -119,14 +118,6 @@ def test_a_quicker_subject_is_quicker():
 
 def test_blur_softens_edges():
     assert grows([visual.edge_blur(clip(blurred(radius))) for radius in (0, 1, 2)], False)
-
-
-@pytest.mark.skipif(find_spec(SVM.module) is None, reason="the package brisque is not installed")
-def test_coarse_noise_lowers_technical_quality():
-    large = torch.nn.functional.interpolate(CLEAN.permute(0, 3, 1, 2).float(), scale_factor=3, mode="bicubic")
-    noise = torch.randn(large.shape, generator=torch.Generator().manual_seed(0))
-    worse = [(large + level * noise).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous() for level in (20, 80)]
-    assert visual.brisque(clip(worse[0])) < visual.brisque(clip(worse[1]))
 
 
 def test_fading_to_grey_loses_colour_and_contrast():

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kinema.curation.filters.quality import RANGES, SVM
 from kinema.errors import InputError, KinemaError
+from kinema.evaluate.backbones import MINILM
 from kinema.evaluate.metrics import alignment, distributions, motion, reconstruction, visual
 from kinema.evaluate.published import BACKBONES
+from kinema.media.imagenet import EFFICIENTNET
 from kinema.media.packaged import Packed, located
 from kinema.vae.perceptual import HED, LPIPS
 
@@ -19,6 +22,16 @@ JUDGE = "our recogniser on EfficientNet-Lite0"
 TOWERS = "our video-text model on EfficientNet-Lite0 and MiniLM"
 DIS = "DIS optical flow"
 EFFNET = "EfficientNet-Lite0"
+STYLE = "a linear layer on EfficientNet-Lite0 and our recogniser"
+LIVE = "BRISQUE on LIVE"
+PACKAGES = {
+    JUDGE: (EFFICIENTNET,),
+    STYLE: (EFFICIENTNET,),
+    EFFNET: (EFFICIENTNET,),
+    TOWERS: (EFFICIENTNET, MINILM),
+    LIVE: (SVM, RANGES),
+}
+"""Backbone -> the files in packages that it is made of."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Metric:
         if self.published and (reason := BACKBONES[self.published].missing()):
             return reason
         try:
-            for packed in self.packages:
+            for packed in (*self.packages, *PACKAGES.get(self.backbone, ())):
                 located(packed)
         except KinemaError as error:
             return str(error)
@@ -68,7 +81,7 @@ METRICS: dict[str, Metric] = {
     "spatial_relation": Metric("alignment", alignment.spatial_relation, 0, 1, JUDGE, VBENCH),
     "action": Metric("alignment", alignment.action, 0, 1, TOWERS, VBENCH),
     "camera": Metric("alignment", alignment.camera, 0, 1, "our camera classifier on DIS optical flow", OURS),
-    "style": Metric("alignment", alignment.style, 0, 1, "a linear layer on EfficientNet-Lite0 and our recogniser", VBENCH),
+    "style": Metric("alignment", alignment.style, 0, 1, STYLE, VBENCH),
     "overall_consistency": Metric("alignment", alignment.overall_consistency, 0, 1, TOWERS, VBENCH),
     "clip_similarity": Metric("alignment", alignment.clip_similarity, 0.15, 0.4, "CLIP", "Radford et al. 2021, arXiv 2103.00020", "clip"),
     "overall_consistency_viclip": Metric("alignment", alignment.overall_consistency_viclip, 0, 0.364, "ViCLIP", VBENCH, "viclip"),
@@ -81,7 +94,7 @@ METRICS: dict[str, Metric] = {
     "speed": Metric("motion", motion.speed, 0, 1, DIS, OURS),
     "path_jerk": Metric("motion", motion.path_jerk, 1, 0, DIS, OURS),
     "path_error": Metric("motion", motion.path_error, 0.5, 0, JUDGE, OURS),
-    "brisque": Metric("visual", visual.brisque, 100, 0, "BRISQUE on LIVE", "Mittal et al. 2012"),
+    "brisque": Metric("visual", visual.brisque, 100, 0, LIVE, "Mittal et al. 2012"),
     "colour_contrast": Metric("visual", visual.colour_contrast, 0, 1, "pixels", "Hasler & Süsstrunk 2003"),
     "edge_blur": Metric("visual", visual.edge_blur, 4, 0, "pixels", "Zhuo & Sim 2011"),
     "subject_consistency_effnet": Metric("visual", visual.subject_consistency_effnet, 0.5, 1, EFFNET, VBENCH),
