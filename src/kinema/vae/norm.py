@@ -13,11 +13,18 @@ from torch.nn import functional as F
 from kinema.vae.conv import Clip, Ready
 
 EPSILON = 1e-6
+IN_CACHE = {"cpu": 2**19}  # numbers looked at together: what is made of them on the way stays in the processor's cache
+LARGE = 2**25  # on an accelerator
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """What statistics are computed in: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def in_cache(frames: Float[Tensor, "B C T H W"]) -> int:
+    """How many frames are looked at together."""
+    return max(1, IN_CACHE.get(frames.device.type, LARGE) // frames[:, :, :1].numel())
 
 
 class ClipNorm(nn.GroupNorm):
@@ -39,7 +46,7 @@ class ClipNorm(nn.GroupNorm):
 
     def moments(self, clip: Clip) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Mean and variance of each group, given for each channel."""
-        sums = [power_sums(frames.to(wide(frames.dtype))) for frames in clip]
+        sums = [power_sums(few.to(wide(few.dtype))) for frames in clip for few in frames.split(in_cache(frames), 2)]
         numbers = sum(frames[0, 0].numel() for frames in clip)
         groups = torch.stack(sums).sum(0).unflatten(2, (self.num_groups, -1)).mean(3) / numbers
         mean, square = groups.repeat_interleave(self.num_channels // self.num_groups, 2)
@@ -51,8 +58,10 @@ class ClipNorm(nn.GroupNorm):
         """Batch norm's kernel with our statistics: one pass, and the right rounding for 16-bit frames."""
         weight, bias = self.weight.to(mean.dtype), self.bias.to(mean.dtype)
         out = torch.empty_like(frames) if out is None else out
+        length = in_cache(frames[:1])
         for one, target, m, v in zip(frames.split(1), out.split(1), mean, variance, strict=True):
-            torch.ops.aten.silu.out(F.batch_norm(one, m, v, weight, bias, eps=self.eps), out=target)
+            for few, place in zip(one.split(length, 2), target.split(length, 2), strict=True):
+                torch.ops.aten.silu.out(F.batch_norm(few, m, v, weight, bias, eps=self.eps), out=place)
         return out
 
 
@@ -84,5 +93,8 @@ class FrameNorm(nn.Module):
     def activate(self, frames: Float[Tensor, "B C T H W"], out: Tensor | None) -> Float[Tensor, "B C T H W"]:
         if out is None:
             return F.silu(self(frames))
-        torch.mul(frames, self.scale(frames), out=out)
-        return F.silu(out.mul_(self.weight[:, None, None, None]), inplace=True)
+        length = in_cache(frames)
+        for few, place in zip(frames.split(length, 2), out.split(length, 2), strict=True):
+            torch.mul(few, self.scale(few), out=place)
+            F.silu(place.mul_(self.weight[:, None, None, None]), inplace=True)
+        return out

@@ -59,8 +59,8 @@ def vae_cases(subject: Subject, against: bool) -> list[Case]:
     ]
     encode, decode = (rivals.vae_encode, rivals.vae_decode) if against else (None, None)
     published = [
-        make_case(f"VAE encode, published at 1/4 width, {size(LARGE)}", sides.vae_encode, encode, QUARTER, LARGE, None),
-        make_case(f"VAE decode, published at 1/4 width, {size(LARGE)}", sides.vae_decode, decode, QUARTER, LARGE, None),
+        make_case(f"VAE encode, published at 1/4 width, {size(SMALL)}", sides.vae_encode, encode, QUARTER, SMALL, None),
+        make_case(f"VAE decode, published at 1/4 width, {size(SMALL)}", sides.vae_decode, decode, QUARTER, SMALL, None),
     ]
     return own + published + (stream_cases(subject) if config.streams else [])
 
