@@ -41,9 +41,9 @@ def test_a_quantised_file_makes_the_same_latents_whole_and_streamed(
 
 
 def published_fp8(folder: Path, source: Path) -> Path:
-    """As published: fp8 matrices in one file, a map of their scales in another."""
-    state, scales = load_state(source), {}
-    for name in [name for name in state if name.endswith("mlp.fc1.weight")]:
+    """As published: every linear of the blocks in fp8 in one file, a map of their scales by the layers' names in another."""
+    state, scales = {name: tensor.to(torch.bfloat16) for name, tensor in load_state(source).items()}, {}
+    for name in [name for name in state if name.startswith(("double_blocks.", "single_blocks.")) and state[name].ndim == 2]:
         state[name], scales[name.removesuffix(".weight")] = quantise(state[name], "fp8")
     torch.save({"module": state}, folder / "model_fp8.pt")
     torch.save(scales, folder / "model_fp8_map.pt")
@@ -55,6 +55,9 @@ def test_published_fp8_is_read_with_its_map_and_refused_without(tiny_folder: Pat
     dit, plain = load_dit(path, tiny_config.dit), load_dit(tiny_folder / "dit.safetensors", tiny_config.dit)
     ours, wide = (model.get_submodule("double_blocks.0.img_mlp.fc1").weight.float() for model in (dit, plain))
     assert (ours - wide).norm() / wide.norm() < 0.05
+    whole, streamed = (kinema.load(weights=tiny_folder, dit=path, dtype="bf16", offload=offload) for offload in ("none", "blocks"))
+    request = whole.config.request("A cat.", seed=1, steps=2)
+    assert torch.equal(whole.sample(request), streamed.sample(request))
     (tmp_path / "model_fp8_map.pt").unlink()
     with pytest.raises(WeightsError, match="map"):
         load_dit(path, tiny_config.dit)

@@ -9,7 +9,7 @@ On CUDA an fp8 matrix multiplies as it is (`torch._scaled_mm`, inputs scaled a r
 weight is widened for its product and forgotten, which saves memory and no time. Names stay: `weight`, and beside it `weight_scale`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -116,7 +116,7 @@ def layers_to_quantise(model: nn.Module) -> dict[str, Linear]:
     return {name: layer for name, layer in named.items() if name.startswith(("double_blocks.", "single_blocks."))}
 
 
-def make_room(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Turn the layers that `state` holds scales for into quantised ones, so that the state then fits; on the meta device."""
+def make_room(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Turn the layers that `state` holds scales for, which are tensors, into quantised ones, so that it then fits; on the meta device."""
     for name in [name.removesuffix(f".{SCALE}") for name in state if name.endswith(f".{SCALE}")]:
         as_quantised(model.get_submodule(name), state[f"{name}.weight"].to("meta"), state[f"{name}.{SCALE}"].to("meta"))  # type: ignore[arg-type]

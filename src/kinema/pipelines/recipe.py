@@ -19,7 +19,7 @@ from kinema.version import __version__
 
 REPOSITORY = Path(__file__).parents[3]  # where the package runs from a checkout
 LATER = ("given", "stability", "cache", "forecast")  # fields that older recipes do not have: said only where they are used
-WEIGHT_ENDINGS = (".safetensors", ".pt")
+WEIGHT_ENDINGS = (".safetensors", ".pt", ".gguf")
 
 
 class Hashes:

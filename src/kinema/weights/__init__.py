@@ -1,6 +1,6 @@
 """Published checkpoints <-> our models: strict, both ways, nothing silent.
 
-read.py     files -> named tensors: .pt (never pickled code), safetensors, diffusers folders, sharded or whole
+read.py     files -> named tensors: .pt (never pickled code), safetensors, GGUF (gguf.py), diffusers folders, sharded or whole
 names.py    the published names <-> those of diffusers
 guess.py    a config from nothing but names and shapes
 fit.py      tensors -> a model, or an error that lists every key that does not fit

@@ -17,10 +17,11 @@ from kinema.errors import KinemaError, OutputError, WeightsError
 from kinema.media.files import whole_file
 from kinema.vae.model import VAEConfig
 from kinema.weights.fit import published
+from kinema.weights.gguf import Packed
 from kinema.weights.guess import DIT_MARK, VAE_ATTENTION, VAE_MARK, infer_dit_config, infer_vae_config
 from kinema.weights.lora import DIALECTS, read_lora, write_lora
 from kinema.weights.names import is_diffusers, to_diffusers
-from kinema.weights.read import State, load_state, weight_files
+from kinema.weights.read import State, load_state, open_state, shapes_of, weight_files
 
 Layout = Literal["safetensors", "published", "diffusers", "comfy", "kohya", "peft"]
 LAYOUTS: tuple[Layout, ...] = ("safetensors", "published", "diffusers", "comfy", "kohya", "peft")
@@ -36,7 +37,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     Raises WeightsError where it cannot be read.
     """
-    state = load_state(path)
+    stored, state = open_state(path), shapes_of(path)
     config = config_of(state, path)
     adapters = facts_of(path) if kind_of(state) == LORA else {}
     return adapters | {
@@ -44,7 +45,7 @@ def describe(path: Path) -> dict[str, Any]:
         "format": "folder" if path.is_dir() else weight_files(path)[0].suffix.lstrip("."),
         "holds": kind_of(state),
         "names": "diffusers" if is_diffusers(state) else "published",
-        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}),
+        "dtypes": sorted({each.kind if isinstance(each, Packed) else str(each.dtype).removeprefix("torch.") for each in stored.values()}),
         "tensors": len(state),
         "parameters": sum(tensor.numel() for tensor in state.values()),
         "config": None if config is None else asdict(config),

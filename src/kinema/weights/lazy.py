@@ -13,19 +13,20 @@ from torch import Tensor
 
 from kinema.dit.quantise import SCALE
 from kinema.errors import WeightsError
+from kinema.weights.gguf import Packed
 from kinema.weights.names import TO_OURS, from_diffusers, is_diffusers, split_name
-from kinema.weights.read import State, load_state
+from kinema.weights.read import OnDisk, State, open_state
 from kinema.weights.scales import with_scales
 
 MADV_DONTNEED = 4
 
 
-def forget(mapped: Tensor) -> None:
-    """Drop the pages of a tensor that lies in a mapped file; they are read again when needed."""
-    if sys.platform != "linux" or not mapped.numel():
+def forget(start: int, size: int) -> None:
+    """Drop the pages of a stretch of a mapped file; they are read again when needed."""
+    if sys.platform != "linux" or not size:
         return
-    start, page = mapped.data_ptr(), mmap.PAGESIZE
-    first, last = -(-start // page) * page, (start + mapped.nbytes) // page * page
+    page = mmap.PAGESIZE
+    first, last = -(-start // page) * page, (start + size) // page * page
     if last > first:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
 
@@ -37,7 +38,7 @@ class LazyState:
     """
 
     def __init__(self, path: Path, key: str | None = None):
-        self.mapped = with_scales(load_state(path, key), path)
+        self.mapped: OnDisk = with_scales(open_state(path, key), path)
         self.owners = {name: own_name(name) if is_diffusers(self.mapped) else name for name in self.mapped}
         self.renamed = is_diffusers(self.mapped)
         self.groups: dict[str, list[str]] = {}
@@ -62,10 +63,14 @@ class LazyState:
         return {name.removeprefix(f"{group}.") if group else name: tensor for name, tensor in state.items()}
 
 
-def copied(mapped: Tensor, dtype: torch.dtype | None, scale: bool) -> Tensor:
+def copied(mapped: Tensor | Packed, dtype: torch.dtype | None, scale: bool) -> Tensor:
+    if isinstance(mapped, Packed):
+        widened = mapped.read()
+        forget(*mapped.pages())
+        return widened.to(dtype or mapped.dtype)
     wide = not scale and mapped.dtype in (torch.float32, torch.float16, torch.bfloat16)
     found = mapped.to(dtype if dtype and wide else mapped.dtype, copy=True)
-    forget(mapped)
+    forget(mapped.data_ptr(), mapped.nbytes)
     return found
 
 

@@ -5,6 +5,7 @@ diffusers keeps them apart, and its own is (scale, shift). The autoencoder's nam
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -109,7 +110,7 @@ def split_name(name: str) -> tuple[str, str, str]:
     return re.sub(r"blocks\.\d+\.", "blocks.#.", layer, count=1), number[1] if number else "", kind
 
 
-def is_diffusers(state: State) -> bool:
+def is_diffusers(state: Mapping[str, object]) -> bool:
     """Whether these are the DiT's parameters under diffusers' names."""
     return TELLTALE in state
 

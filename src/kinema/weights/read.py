@@ -16,13 +16,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kinema.errors import WeightsError
+from kinema.weights.gguf import MAGIC, Packed, read_gguf
 
 State = dict[str, Tensor]
+OnDisk = dict[str, Tensor | Packed]
+"""Mapped tensors, or those of a GGUF file, which are widened when they are read."""
 
 KEYS = ("module", "ema", "state_dict")  # under which a .pt may keep its weights, in this order
 PREFIXES = ("module.", "model.diffusion_model.", "model.model.", "diffusion_model.")  # wrappers' additions to every name
 VAE_PREFIX = "vae."
-ENDINGS = (".safetensors", ".pt", ".pth", ".bin")  # of weights in a folder, best first
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".gguf")  # of weights in a folder, best first
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -42,13 +45,23 @@ ZIP, PICKLE = b"PK", b"\x80"  # how new and old PyTorch files begin
 
 
 def load_state(path: Path, key: str | None = None) -> State:
-    """Every tensor of a file or folder by name, without wrappers' prefixes; dtypes as stored.
+    """Every tensor of a file or folder by name, without wrappers' prefixes; dtypes as stored, quantised GGUF as float16.
 
-    path: safetensors, a PyTorch checkpoint, or a folder with one of them, whole or in shards with an index.
+    path: safetensors, a PyTorch checkpoint, GGUF, or a folder with one of them, whole or in shards with an index.
     key: which weights of a PyTorch checkpoint: module, ema or state_dict; None is the first of them that it has.
     Raises WeightsError, in one line, where the file is missing, damaged, holds code, or does not have the key.
     """
-    state: State = {}
+    return {name: each.read() if isinstance(each, Packed) else each for name, each in open_state(path, key).items()}
+
+
+def shapes_of(path: Path, key: str | None = None) -> State:
+    """`load_state` without numbers, on the meta device."""
+    return {name: torch.empty(each.shape, dtype=each.dtype, device="meta") for name, each in open_state(path, key).items()}
+
+
+def open_state(path: Path, key: str | None = None) -> OnDisk:
+    """`load_state`, but what lies in a GGUF file is not widened yet."""
+    state: OnDisk = {}
     for part in weight_files(path):
         state |= read_file(part, key)
     return without_prefix(state)
@@ -59,7 +72,7 @@ def weight_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise WeightsError(f"{path} does not exist: give a .safetensors or .pt file, or a folder that holds one")
+        raise WeightsError(f"{path} does not exist: give a .safetensors, .pt or .gguf file, or a folder that holds one")
     indexes = sorted(path.glob("*.index.json"))
     if indexes:
         return shards(indexes[0])
@@ -86,7 +99,7 @@ def shards(index: Path) -> list[Path]:
     return files
 
 
-def read_file(path: Path, key: str | None) -> State:
+def read_file(path: Path, key: str | None) -> State | dict[str, Packed]:
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -94,9 +107,11 @@ def read_file(path: Path, key: str | None) -> State:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     if start.startswith((ZIP, PICKLE)):
         return tensors_of(read_checkpoint(path, mapped=start.startswith(ZIP)), key, path)
+    if start.startswith(MAGIC):
+        return read_gguf(path)
     if start[8:] == b"{":
         return read_safetensors(path)
-    raise WeightsError(f"{path} is {'empty' if not start else 'no safetensors and no PyTorch file'}: download it again, or name another")
+    raise WeightsError(f"{path} is {'empty' if not start else 'no safetensors, PyTorch or GGUF file'}: download it again, or name another")
 
 
 def read_safetensors(path: Path) -> State:
@@ -171,7 +186,7 @@ def tensors_of(found: Any, key: str | None, path: Path) -> State:
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
-def without_prefix(state: State) -> State:
+def without_prefix(state: OnDisk) -> OnDisk:
     """Names as the model itself gives them; of a file that holds a VAE beside other things, the VAE."""
     if any(name.startswith(VAE_PREFIX) for name in state):
         return {name.removeprefix(VAE_PREFIX): tensor for name, tensor in state.items() if name.startswith(VAE_PREFIX)}
