@@ -13,7 +13,7 @@ from kinema.curation.filters.light import brightness, contrast
 from kinema.curation.filters.motion import motion
 from kinema.curation.filters.quality import brisque
 from kinema.curation.filters.safety import nsfw
-from kinema.curation.filters.text import read_text, subtitle_top, text_area
+from kinema.curation.filters.text import read_text, subtitle_top, text_area, trusted
 from kinema.curation.filters.watermark import maps, static_overlay, watermarks
 from kinema.curation.operator import Device, Item, Level, Measurement, Metric, Rows, Value, Values, Vector
 
@@ -178,7 +178,7 @@ class Text(OnClip):
     """Text and subtitles, in a few frames."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("text_area", "share", "at most"),
         Metric("subtitle_top", "share of the height; 1 without"),
@@ -187,7 +187,7 @@ class Text(OnClip):
     deadline_s: float = 120.0
 
     def run(self, item: Item, values: Values) -> Rows:
-        boxes = [read_text(frame) for frame in spread(footage(item).full, self.frames)]
+        boxes = trusted([read_text(frame) for frame in spread(footage(item).full, self.frames)])
         top = subtitle_top(boxes)
         return rows(text_area=text_area(boxes), subtitle_top=1.0 if top is None else top)
 

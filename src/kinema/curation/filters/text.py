@@ -1,9 +1,10 @@
 """Written text in the picture, and subtitles, which stand still in its lower quarter.
 
-Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read, as a word or as two letters for certain,
-is no text, however much it looks like it.
+Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read is no text, however much it looks like it. A word
+counts where it is read; two or three letters only for certain and in two frames, for a pair of eyes makes a "60" now and then.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -47,14 +48,24 @@ def reader() -> Any:
     return RapidOCR(params={"Global.log_level": "critical", "Global.use_cls": False} | threads | limits)
 
 
-def legible(text: str, score: float, height: float) -> bool:
+class Reading(NamedTuple):
+    """A piece of text in one frame."""
+
+    box: Box
+    letters: str  # and digits; nothing else, in lower case
+
+
+def legible(letters: str, score: float, height: float) -> bool:
     """height: of the box, as a share of the frame's."""
-    letters = sum(letter.isalnum() for letter in text)
-    return (letters >= WORD and score >= SURE) or (letters >= LEGIBLE and score >= CERTAIN and height <= TALLEST)
+    return (len(letters) >= WORD and score >= SURE) or (len(letters) >= LEGIBLE and score >= CERTAIN and height <= TALLEST)
 
 
-def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
-    """Boxes of the text in one frame."""
+def letters_of(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Reading]:
+    """The text in one frame."""
     found = reader()(np.ascontiguousarray(frame[:, :, ::-1]), use_det=True, use_cls=False, use_rec=True)
     if found.boxes is None or found.txts is None:
         return []
@@ -62,8 +73,14 @@ def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
     size = np.array([width, height])
     corners = np.clip(np.asarray(found.boxes) / size, 0, 1)
     boxes = [Box(*each.min(axis=0).tolist(), *each.max(axis=0).tolist()) for each in corners]
-    read = zip(boxes, found.txts, found.scores, strict=True)
-    return [box for box, text, score in read if legible(text, score, box.bottom - box.top)]
+    read = zip(boxes, map(letters_of, found.txts), found.scores, strict=True)
+    return [Reading(box, letters) for box, letters, score in read if legible(letters, score, box.bottom - box.top)]
+
+
+def trusted(frames: Sequence[Sequence[Reading]]) -> list[list[Box]]:
+    """Where text is, frame by frame: words, and what is shorter where another frame says the same."""
+    said = Counter(letters for frame in frames for letters in {reading.letters for reading in frame})
+    return [[box for box, letters in frame if len(letters) >= WORD or said[letters] > 1] for frame in frames]
 
 
 def covered(boxes: Sequence[Box]) -> float:
