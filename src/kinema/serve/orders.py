@@ -52,7 +52,7 @@ class VideoRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    prompt: str | None = Field(None, min_length=1, max_length=4000, description="what the video shows; needed unless audio is given")
+    prompt: str | None = Field(None, max_length=4000, description="what the video shows; needed unless audio is given")
     model: str = Field("mini", max_length=64, description="see /v1/models")
     size: str | None = Field(None, pattern=r"^[0-9]{2,4}x[0-9]{2,4}$", description="width x height, such as 1280x720; multiples of 16")
     seconds: float | None = Field(None, gt=0, le=600, description="length; rounded to a number of frames that the VAE takes")
@@ -152,7 +152,7 @@ class Service:
         if wanted.seconds and not wanted.frames:
             chosen["frames"] = 1 + 4 * max(0, round((wanted.seconds * (wanted.fps or fitting.config.defaults.fps) - 1) / 4))
         chosen["seed"] = seed if wanted.seed is None else wanted.seed
-        if wanted.prompt is None:
+        if not wanted.prompt:
             raise InputError("prompt is missing: say what the video should show, such as 'A cat walks on the grass.'")
         prompt = wanted.prompt
         if wanted.rewrite:
@@ -179,6 +179,7 @@ class Service:
         for upload in filter(None, (image, drive)):
             measure(upload)
         chosen = wanted.model_dump(include={"model", "prompt", "steps", "guidance", "begin", "expression", "face"})
+        chosen["prompt"] = wanted.prompt or None
         files = {"image": image.sha256, "audio": sound.sha256, "drive": drive.sha256 if drive else None}
         return speech(seconds_of(sound), chosen | files | {"seed": seed if wanted.seed is None else wanted.seed})
 

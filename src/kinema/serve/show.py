@@ -70,7 +70,8 @@ def picture(job: Job, preview: bytes | None) -> str:
 
 def shape_of(request: dict[str, Any]) -> str:
     """A screen's style: of the video's shape, and no larger than its pixels bear."""
-    return f"aspect-ratio:{request['width']}/{request['height']};max-width:{LARGEST * request['width']}px"
+    width, height = request["width"], request["height"]
+    return f"aspect-ratio:{width}/{height};--shape:{width / height:.4f};--most:{LARGEST * width}px"
 
 
 def result(job: Job, language: str) -> str:

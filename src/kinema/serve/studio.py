@@ -63,7 +63,8 @@ class Studio:
             takeover.lay_out(job, f"#{self.side.id('stage')}")
         shown = [self.stage, controls["cancel"], self.buttons]
         for begin in (controls["generate"].click, controls["prompt"].submit):
-            begin(self.submit, self.values, job, **LIVE).success(self.follow, job, shown, **LIVE)
+            followed = begin(self.submit, self.values, job, **LIVE).success(self.follow, job, shown, **LIVE)
+            followed.then(self.expected, self.values, controls["time"], **QUIET)  # it has been measured by now
         page.load(self.resume, None, job, **QUIET).then(self.follow, job, shown, **LIVE)
         page.unload(self.left)
         controls["cancel"].click(self.cancel, job, None, **QUIET)
