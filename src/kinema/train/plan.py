@@ -4,6 +4,7 @@ Where the data are not there yet, the nominal buckets of each row stand in for t
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +66,17 @@ def plan(recipe: VideoRecipe, measure: bool = False) -> Plan:
     notes.append(f"time: steps timed here (task.exponent = {cost.p:.2f})" if cost else f"time: at an MFU of {USUAL_MFU:.0%} of {speed}")
     if recipe.loop.seconds:
         notes.append(f"loop.seconds={recipe.loop.seconds} ends the run by the clock: steps are proportions")
-    worst = max(recipe.task.rows, key=lambda row: row.largest.tokens).largest.tokens
-    notes.append(f"memory: about {memory_per_rank(recipe, worst) / 1e9:.3g} GB a rank, one sample of {worst} tokens at a time")
+    notes.append(memory_note(recipe, rows, text))
     return Plan(rows, notes)
+
+
+def memory_note(recipe: VideoRecipe, rows: Sequence[Row], text: int) -> str:
+    """What the largest batch takes of a rank, its texts counted."""
+    ranks = recipe.mesh.data * recipe.mesh.shard
+    sizes = [(-(-row.planned.batch // ranks), row.planned.bucket) for row in rows]
+    samples, bucket = max(sizes, key=lambda size: size[0] * (size[1].tokens + text))
+    gigabytes = memory_per_rank(recipe, bucket.tokens + text, samples) / 1e9
+    return f"memory: about {gigabytes:.3g} GB a rank, at {samples} samples of {bucket} with texts of {text} tokens"
 
 
 def planned(recipe: VideoRecipe, stage: Stage) -> list[Planned]:
