@@ -6,8 +6,8 @@ import pytest
 
 from kinema.errors import InputError
 from kinema.evaluate.asked import actions, nouns, other_actions, read
-from kinema.evaluate.promptsets import GENERAL, read_set
-from kinema.world.sprites import labelled_subjects
+from kinema.evaluate.promptsets import GENERAL, WAY_POINTS, read_set, world_set
+from kinema.world.sprites import default_path, labelled_subjects
 
 
 def test_a_prompt_is_taken_apart():
@@ -84,3 +84,21 @@ def test_columns_of_any_file_are_read(tmp_path):
     (tmp_path / "c.jsonl").write_text(json.dumps({"prompt": "A cat.", "way": [[1, 2]]}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="9 points"):
         read_set(str(tmp_path / "c.jsonl"))
+
+
+def test_a_public_benchmarks_table_loads_as_it_is(tmp_path):
+    text = ',prompt\n0,"In the barn, two cats sleep."\n1,A comet crosses the sky.\n2,"A man says ""hello"", then waves."\n'
+    (tmp_path / "benchmark.csv").write_text(text, encoding="utf-8")
+    asks = read_set(str(tmp_path / "benchmark.csv"))
+    assert [ask.prompt for ask in asks] == ["In the barn, two cats sleep.", "A comet crosses the sky.", 'A man says "hello", then waves.']
+
+
+def test_the_worlds_set_carries_its_truth():
+    if not default_path().exists():
+        pytest.skip("no sprite pack here: kinema world build")
+    asks = world_set(None, 6)
+    assert len({ask.prompt for ask in asks}) == 6
+    assert any(ask.way for ask in asks)
+    assert all(bool(ask.way) == (ask.dimension == "place") for ask in asks)
+    assert all(read(ask.prompt).place for ask in asks)
+    assert all(len(ask.way) in (0, WAY_POINTS) for ask in asks)

@@ -12,6 +12,7 @@ from kinema.evaluate.metrics.table import Metric
 from kinema.media.files import whole_file
 
 DRAWS = 2000
+FEWEST = 6  # prompts in common below which nothing is sure: of five, all in favour, one in sixteen is chance
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's mean on a metric; low and high: where the mean over all such prompts lies with 95 % confidence."""
+    """A model's mean on a metric; low and high: where the mean over all such prompts lies with 95 % confidence;
+    NaN for a single one."""
 
     mean: float
     low: float
@@ -65,7 +67,7 @@ def summarise(values: Float[np.ndarray, "models prompts"], higher: bool, seed: i
     whole = means(values)
     best = surely_best(values, draws, higher)
     return [
-        Cell(float(mean), *interval(sample), int(np.isfinite(row).sum()), place == best)
+        Cell(float(mean), *interval(sample if np.isfinite(row).sum() > 1 else sample[:0]), int(np.isfinite(row).sum()), place == best)
         for place, (mean, sample, row) in enumerate(zip(whole, drawn, values, strict=True))
     ]
 
@@ -88,9 +90,9 @@ def surely_best(values: Float[np.ndarray, "models prompts"], draws: np.ndarray, 
     share = 0.025 / (len(values) - 1)
     for other in range(len(values)):
         if other != best:
-            drawn = means((values[best] - values[other])[draws] * (1 if higher else -1))
-            there = drawn[np.isfinite(drawn)]
-            if not len(there) or np.quantile(there, share) <= 0:
+            apart = (values[best] - values[other]) * (1 if higher else -1)
+            drawn = means(apart[draws])
+            if np.isfinite(apart).sum() < FEWEST or np.quantile(drawn[np.isfinite(drawn)], share) <= 0:
                 return None
     return best
 

@@ -22,6 +22,7 @@ from kinema.evaluate.arena.votes import Votes, read_votes
 from kinema.evaluate.videos import match_videos
 from kinema.media.video import read_metadata, read_video, write_video
 
+PATIENCE = 300.0  # seconds: a busy machine starts a server slowly
 PROMPTS = [f"A thing number {n}." for n in range(6)]
 
 
@@ -65,7 +66,7 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def call(self, path, body=None, patience=60.0):
+    def call(self, path, body=None, patience=PATIENCE):
         """One request, repeated until the server answers, as the page does."""
         data = None if body is None else json.dumps(body).encode()
         until = time.monotonic() + patience
@@ -103,7 +104,7 @@ def rate_all(server: Server, _) -> tuple[str, int]:
 
 
 def wait_for_votes(study, count):
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while len(Votes(study / "votes.sqlite").all()) < count:
         assert time.monotonic() < until, "the raters stand still"
         time.sleep(0.02)

@@ -11,7 +11,8 @@ from kinema.evaluate.metrics.clip import Clip
 
 FAST_SHARE, FAST = 0.05, 6 / 256  # the quickest pixels, and from which speed they count: frame heights between frames 1/8 s apart
 CONSISTENT = 1.5 / FLOW_HEIGHT  # frame heights: forward and backward flow this near to each other are believed
-TYPICAL_SPEED = 0.33  # frame heights a second: median of the world's clips at no stated pace
+TYPICAL_SPEED = 0.22  # frame heights a second: median over 90 of the world's training clips at no stated pace
+BRISK = 0.9  # quantile of a clip's frames: how fast its subject is when it goes, whatever its rests
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 HURRY = 0.35  # logarithms of speed within which a pace is half met
 STEADY = 0.03  # frame heights of sideways way that count as none
@@ -113,11 +114,12 @@ def direction(clip: Clip) -> float | None:
 
 
 def speed(clip: Clip) -> float | None:
-    """Is it as quick or slow as asked: the subject's mean speed against TYPICAL_SPEED, through a logistic curve; 0.5 at the typical."""
+    """Is it as quick or slow as asked: the subject's speed, which it surpasses in a tenth of the frames, against TYPICAL_SPEED, through a
+    logistic curve; 0.5 at the typical."""
     if not clip.asked.pace:
         return None
-    mean = float(np.linalg.norm(subject_flow(clip), axis=1).mean())
-    return float(1 / (1 + np.exp(-clip.asked.pace * np.log((mean + 1e-3) / TYPICAL_SPEED) / HURRY)))
+    brisk = float(np.quantile(np.linalg.norm(subject_flow(clip), axis=1), BRISK))
+    return float(1 / (1 + np.exp(-clip.asked.pace * np.log((brisk + 1e-3) / TYPICAL_SPEED) / HURRY)))
 
 
 def path_jerk(clip: Clip) -> float:

@@ -67,7 +67,7 @@ def facts(evaluation: "Evaluation") -> str:
     said = " · ".join(f"{name} {html.escape(str(value))}" for name, value in evaluation.facts.items() if value)
     return (
         f"<p>{measured} of {len(evaluation.rows)} videos measured on {len(evaluation.metrics)} metrics. {said}. Numbers are means over "
-        "prompts, intervals 95 % by bootstrap over prompts; <b>bold</b> is the best, ★ surely so.</p>"
+        "prompts, intervals 95 % by bootstrap over prompts; <b>bold</b> is the best, ★ surely so (never below six prompts).</p>"
     )
 
 
@@ -102,7 +102,7 @@ def family(evaluation: "Evaluation", name: str) -> str:
     plots = f'<div class="plots">{radar(metrics, cells, evaluation.models)}{bars(metrics, cells, evaluation.models)}</div>'
     head = "<tr><th>metric</th><th>computed with</th>" + "".join(f"<th>{html.escape(model)}</th>" for model in evaluation.models) + "</tr>"
     lines = "".join(line(key, metrics[key], found, evaluation.notes.get(key, "")) for key, found in cells.items())
-    return f'<h2>{FAMILIES[name]}</h2>{note}{plots}<div class="wide"><table>{head}{lines}</table></div>'
+    return f'<h2>{FAMILIES[name]}</h2>{note}{plots}<div class="wide"><table class="metrics">{head}{lines}</table></div>'
 
 
 def line(name: str, metric: Metric, cells: Sequence[Cell], note: str) -> str:

@@ -2,13 +2,15 @@
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 
 from kinema.evaluate.metrics.table import Metric
 from kinema.evaluate.summary import Cell
 
 HUES = (215, 20, 150, 290, 50, 180, 340, 100)  # of models, in degrees
-RADIUS, MARGIN, WIDE = 110, 70, 210  # pixels
+RADIUS, MARGIN, WIDE = 110, 46, 240  # pixels; WIDE: half of the whole, so that a label has room beside the rim
+LETTERS, LEADING = 16, 14  # of a label's line, and pixels between its lines
 RINGS = (0.25, 0.5, 0.75, 1.0)
 BAR, LABEL, SCALE = 16, 200, 300
 
@@ -48,10 +50,14 @@ def polygon(angles: Sequence[float], lengths: Sequence[float | int], kind: str, 
 
 
 def label(name: str, angle: float) -> str:
+    """A metric's name at the rim, in as many lines as it needs."""
     x, y = point(angle, RADIUS + 14).split(",")
     side = math.sin(angle)
     anchor = "middle" if abs(side) < 0.2 else "start" if side > 0 else "end"
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" dominant-baseline="middle">{html.escape(title_of(name))}</text>'
+    lines = textwrap.wrap(title_of(name), LETTERS)
+    top = float(y) - LEADING * (len(lines) - 1) * (1 + math.cos(angle)) / 2  # above the rim its last line is nearest, below its first
+    spans = "".join(f'<tspan x="{x}" y="{top + LEADING * place:.1f}">{html.escape(line)}</tspan>' for place, line in enumerate(lines))
+    return f'<text text-anchor="{anchor}" dominant-baseline="middle">{spans}</text>'
 
 
 def bars(metrics: dict[str, Metric], cells: dict[str, list[Cell]], models: Sequence[str]) -> str:
