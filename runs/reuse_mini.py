@@ -1,65 +1,83 @@
-"""What reuse and the guidance interval cost mini: PSNR and SSIM to the plain video of the same seed, and time.
+"""What computing less costs mini: nearness to the plain video of the same seed, share of the blocks that worked, and CPU seconds.
 
-python runs/reuse_mini.py [--seeds 2] [--frames 33] [--size 128 128]
+python runs/reuse_mini.py [--seeds 2] [--frames 17] [--size 128 128] [--ways TEXT]
+One line a way, as soon as it is measured: PSNR (dB), SSIM, LPIPS's distance on HED's features (kinema.evaluate), all means over seeds.
 """
 
 import argparse
 import time
+from functools import partial
+from typing import Any
 
 import torch
 
 import kinema
-from kinema.errors import KinemaError
+from kinema.evaluate.metrics.clip import Clip, Judges
+from kinema.evaluate.metrics.reconstruction import lpips_hed, psnr, ssim
+from kinema.pipelines.video import VideoPipeline
 
-PROMPTS = ("A red fox runs to the left on the grass.", "A balloon rises over the sea at sunset.")
-WAYS = {
-    "plain": {},
+PROMPTS = (
+    "A red fox runs to the left on the grass.",
+    "A balloon rises over the sea at sunset.",
+    "A cat walks on the grass.",
+    "A ship sails to the right on the sea.",
+)
+WAYS: dict[str, dict[str, Any]] = {
+    "--cache 0.05 --forecast": {"cache": 0.05, "forecast": True},
+    "--cache 0.05": {"cache": 0.05},
+    "--cache 0.1 --forecast": {"cache": 0.1, "forecast": True},
+    "--cache 0.1": {"cache": 0.1},
     "--reuse 2": {"reuse": 2},
     "--reuse 3": {"reuse": 3},
     "--guidance-interval 0.3 0.95": {"guidance_interval": (0.3, 0.95)},
-    "both (3)": {"reuse": 3, "guidance_interval": (0.3, 0.95)},
+    "--cache 0.05 --forecast --guidance-interval 0.3 0.95": {"cache": 0.05, "forecast": True, "guidance_interval": (0.3, 0.95)},
+    "--cache 0.2": {"cache": 0.2},
+    "--cache 0.05 --forecast --reuse 2": {"cache": 0.05, "forecast": True, "reuse": 2},
 }
+MEASURES = (psnr, ssim, lpips_hed)
 
 
-def ssim(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Mean over 8x8 windows of each channel. Source: Wang et al. 2004."""
-    a, b = (x.float().permute(0, 3, 1, 2) for x in (first, second))
-    pool = torch.nn.AvgPool2d(8, stride=4)
-    mean_a, mean_b = pool(a), pool(b)
-    var_a, var_b, both = pool(a * a) - mean_a**2, pool(b * b) - mean_b**2, pool(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return float(((2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+class Blocks:
+    """Counts blocks as they work."""
 
+    def __init__(self, pipeline: VideoPipeline):
+        self.worked = 0
+        pipeline.dit.trunk.run = partial(self.run, pipeline.dit.trunk.run)
 
-def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
-    error = (first.float() - second.float()).square().mean().clamp_min(1e-9)
-    return float(10 * torch.log10(255**2 / error))
+    def run(self, call: Any, block: torch.nn.Module, *inputs: Any) -> Any:
+        self.worked += 1
+        return call(block, *inputs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128))
+    parser.add_argument("--ways", default="", metavar="TEXT", help="only ways that contain it; default: all")
     args = parser.parse_args()
-    pipeline = kinema.load("mini")
-    if pipeline.config.dit.guidance:
-        raise KinemaError("this needs a model with classifier-free guidance")
+    pipeline, judges = kinema.load("mini"), Judges()
+    blocks = Blocks(pipeline)
     size = {"frames": args.frames, "height": args.size[0], "width": args.size[1]}
-    totals: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
-    for seed in range(args.seeds):
-        plain = None
-        for way, chosen in WAYS.items():
-            request = pipeline.config.request(PROMPTS[seed % len(PROMPTS)], seed=seed, **size, **chosen)
-            began = time.process_time()
-            latents = pipeline.sample(request)
-            taken = time.process_time() - began
-            frames = pipeline.decode(latents)
-            plain = frames if plain is None else plain
-            totals[way].append((psnr(frames, plain), ssim(frames, plain), taken))
-    for way, rows in totals.items():
-        quality = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-        print(f"| {way} | {quality[0]:.1f} | {quality[1]:.3f} | {quality[2]:.1f} |", flush=True)
+
+    def make(seed: int, chosen: dict[str, Any]) -> tuple[torch.Tensor, int, float]:
+        request = pipeline.config.request(PROMPTS[seed % len(PROMPTS)], seed=seed, **size, **chosen)
+        began, before = time.process_time(), blocks.worked
+        latents = pipeline.sample(request)
+        taken = time.process_time() - began
+        return pipeline.decode(latents), blocks.worked - before, taken
+
+    make(0, {"steps": 1})  # what is loaded and set up once is no part of the figures
+    plain = [make(seed, {}) for seed in range(args.seeds)]
+    print("| way | blocks | PSNR, dB | SSIM | LPIPS-HED | s |\n|---|---|---|---|---|---|")
+    print(f"| plain | 100 % | - | 1 | 0 | {sum(row[2] for row in plain) / len(plain):.1f} |", flush=True)
+    for way, chosen in [each for each in WAYS.items() if args.ways in each[0]]:
+        made = [make(seed, chosen) for seed in range(args.seeds)]
+        clips = [Clip(frames, 1.0, "", judges, wanted) for (frames, *_), (wanted, *_) in zip(made, plain, strict=True)]
+        near = [sum(measure(clip) for clip in clips) / len(clips) for measure in MEASURES]
+        share = sum(row[1] for row in made) / sum(row[1] for row in plain)
+        seconds = sum(row[2] for row in made) / len(made)
+        print(f"| {way} | {share:.0%} | {near[0]:.1f} | {near[1]:.3f} | {near[2]:.3f} | {seconds:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ KinemaError              anything this package raises on purpose; `str()` is one
 ├── InputError           the caller's value breaks a rule; the text names value, rule and way out
 ├── WeightsError         a checkpoint is missing, truncated, unsafe, or does not fit the model
 ├── MissingExtraError    an optional dependency is not installed; the text names the extra
-└── OutputError          a result could not be written (disk full, no permission)
+├── OutputError          a result could not be written (disk full, no permission)
+└── OutOfMemoryError     the device or the process ran out of memory, which has been given back; the text says what fits
 
 `assert` is kept for our own mistakes.
 """
@@ -33,3 +34,7 @@ class MissingExtraError(KinemaError, ImportError):
 
 class OutputError(KinemaError, OSError):
     """A result could not be written where it was asked for."""
+
+
+class OutOfMemoryError(KinemaError, MemoryError):
+    """There was too little memory for a piece of work; what it held is free again."""

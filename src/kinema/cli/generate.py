@@ -172,9 +172,11 @@ def make_rows(args: argparse.Namespace, pipeline: "VideoPipeline", rows: list[Ro
 def fit_into(memory: str, pipeline: "VideoPipeline", requests: list["Request"]) -> None:
     """Place the pipeline so that the largest of the requests fits."""
     from kinema.pipelines.plan import place, read_memory, return_freed_memory
+    from kinema.weights.scales import form_of
 
     largest = max(requests, key=lambda request: request.shape.latent.tokens)
-    pipeline.placement = place(pipeline.config, largest, pipeline.placement, read_memory(memory))
+    chosen = {"form": form_of(pipeline.files.dit), "mesh": pipeline.world.config}
+    pipeline.placement = place(pipeline.config, largest, pipeline.placement, read_memory(memory), **chosen)
     return_freed_memory()
     say(f"memory: offload={pipeline.placement.offload}, tile={pipeline.placement.tile_size or pipeline.config.vae.tile_size}")
 
@@ -240,7 +242,6 @@ def decode_latents(args: argparse.Namespace) -> None:
         warn("these latents were made with another VAE: the frames will look wrong; name its folder with --weights")
     with pipeline.world as world:
         with ProgressBar() as bar:
-            result = pipeline.finish(latents, recipe, bar)
-        path = pipeline.write(args.out, args.from_latents.stem, result)
+            path = pipeline.decode_to(args.out, args.from_latents, latents, recipe, bar)
         if world.rank == 0:
             print(path, flush=True)

@@ -1,11 +1,14 @@
 """`kinema plan`: memory by part, time, and the cheapest change that makes a video fit, before anything is loaded."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinema.errors import InputError
 
 if TYPE_CHECKING:
+    from kinema.dit.quantise import Form
+    from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.plan import Plan, Rates
 
 
@@ -21,6 +24,12 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offload", nargs="?", const="parts", default="none", choices=("none", "parts", "blocks"), help="as for generate")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="as for generate")
     parser.add_argument("--attention", default="sdpa", metavar="NAME", help="as for generate")
+    parser.add_argument("--dit", type=Path, metavar="FILE", help="the transformer's weights, to plan for their bits; default: as --dtype")
+    parser.add_argument("--lora", action="append", default=[], metavar="FILE[:SCALE]", help="as for generate; they take nothing more")
+    parser.add_argument("--given", type=int, default=0, metavar="N", help="frames that are given, 1 for a picture; default: none")
+    parser.add_argument("--cache", type=float, metavar="BOUND", help="as for generate")
+    parser.add_argument("--forecast", action="store_true", help="as for generate")
+    parser.add_argument("--mesh", metavar="AXES", help="of several ranks, such as sequence=2,tensor=2: what one of them takes")
     parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device, such as 989; default: measured here")
     parser.set_defaults(run=run)
 
@@ -45,15 +54,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plan_of(args: argparse.Namespace) -> "Plan":
+    from kinema.parallel.mesh import MeshConfig
     from kinema.pipelines.placement import planned
     from kinema.pipelines.plan import Plan
     from kinema.presets import MODELS
+    from kinema.weights.scales import form_of
 
     if args.preset not in MODELS:
         raise InputError(f"preset={args.preset!r} is not known: use one of {', '.join(MODELS)}")
     config, (height, width) = MODELS[args.preset](), args.size or (None, None)
-    request = config.request("a plan", args.guidance, seed=0, frames=args.frames, height=height, width=width, steps=args.steps)
-    return Plan(config=config, request=request, placement=planned(args.device, args.dtype, args.offload, args.tile, args.attention))
+    chosen = {"frames": args.frames, "height": height, "width": width, "steps": args.steps, "cache": args.cache, "forecast": args.forecast}
+    request = config.request("a plan", args.guidance, seed=0, **chosen)
+    form, mesh = form_of(args.dit) if args.dit else None, MeshConfig.parse(args.mesh) if args.mesh else MeshConfig()
+    check(args, form, mesh)
+    placement = planned(args.device, args.dtype, args.offload, args.tile, args.attention)
+    return Plan(config=config, request=request, placement=placement, form=form, given=args.given, mesh=mesh)
+
+
+def check(args: argparse.Namespace, form: "Form | None", mesh: "MeshConfig") -> None:
+    """Raises InputError for what generate would refuse."""
+    if args.lora and form:
+        raise InputError(f"lora: adapters are merged into wide weights, and {args.dit} is quantised ({form}): merge first, then quantise")
+    if args.lora and args.offload == "blocks":
+        raise InputError("lora: adapters are merged into weights that stay; with offload=blocks, convert a merged file and give that")
+    if mesh.tensor > 1 and args.offload == "blocks":
+        raise InputError("offload=blocks reads whole blocks, which a tensor mesh splits: use a sequence mesh, or another --offload")
+    if args.given and (args.given - 1) % 4:
+        raise InputError(f"given={args.given} is not 1 + a multiple of 4: use 1 for a picture, 17 for a video to continue")
 
 
 def rates_of(args: argparse.Namespace, plan: "Plan") -> "Rates | None":
@@ -75,7 +102,7 @@ def table(plan: "Plan") -> list[str]:
         f"{plan.config.name}, {request.frames}x{request.height}x{request.width}, {request.steps} steps, {names['device']}, {names['dtype']}"
     )
     head = f"{'part':10}{'weights':>12}{'held with':>12}{'work':>12}{'TFLOP':>12}"
-    needs = {"text": plan.text, "denoise": plan.dit, "decode": plan.vae}
+    needs = {"text": plan.text, "denoise": plan.dit, "decode": plan.vae} | ({"encode": plan.encoding} if plan.given else {})
     rows = [
         f"{stage.name:10}{gigabytes(needs[stage.name].weights):>12}{gigabytes(stage.weights):>12}{gigabytes(stage.work):>12}"
         f"{needs[stage.name].flops / 1e12:>12.1f}"
@@ -91,7 +118,8 @@ def times(plan: "Plan", rates: "Rates | None") -> list[str]:
         return ["time: unknown, as the device is not here: name its --peak in TFLOPS, such as 989 for an H100"]
     seconds = plan.seconds(rates)
     parts = ", ".join(f"{name} {clock(value)}" for name, value in seconds.items())
-    return [f"time: about {clock(sum(seconds.values()))} ({parts}) at {rates.products / 1e12:.2f} TFLOPS"]
+    rate = f"{rates.products / 1e12:.2f} TFLOPS in products and {rates.attention / 1e12:.2f} in attention"
+    return [f"time: about {clock(sum(seconds.values()))} ({parts}) at {rate}, {'stated' if rates.is_stated else 'measured here'}"]
 
 
 def gigabytes(size: int) -> str:

@@ -105,7 +105,7 @@ class Stream:
         """Whether the first block adds about what it added at the last step that was computed whole."""
         if self.first is None or not self.kept or self.kept[0][0] != self.cache.whole:
             return False
-        parts = ((added - self.first).abs(), self.first.abs())
+        parts: tuple[Tensor, ...] = ((added - self.first).abs(), self.first.abs())
         parts = parts if given is None else tuple(part.masked_fill(given, 0) for part in parts)
         moved, size = self.cache.total(torch.stack([part.sum(dtype=torch.float32) for part in parts])).tolist()
         return moved < self.cache.threshold * max(size, TINY)

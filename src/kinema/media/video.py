@@ -3,12 +3,14 @@
 PyAV carries its own FFmpeg. Its H.264 encoder, x264, is GPL: we depend on it and ship none of it.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -24,7 +26,11 @@ QUALITY = "16"  # x264's crf: 0 keeps all, 18 is hard to tell from it, 23 is its
 REPEATABLE = "mbtree=0"  # x264's macroblock tree reads stray memory with AVX-512: one file in a hundred then had other bits
 BT709 = 1  # FFmpeg's number for it, in matrix, primaries and transfer; untagged, players guess by size and shift the colours
 LIMITED = 1  # levels 16 to 235, as every player expects
+RULE = "there must be some, of even height and width"
+WAITING = 2  # parts of a video that are made and not yet encoded
 METADATA_TAG = "comment"  # kept by MP4 and shown by players
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,27 +58,68 @@ def write_video(
 
     Raises InputError for an odd height or width, which yuv420p cannot hold, or no frames; OutputError where it cannot be written.
     """
-    path, frames = Path(path), np.ascontiguousarray(frames)
+    write_parts(path, [torch.from_numpy(np.ascontiguousarray(frames))], fps, metadata)
+
+
+def write_parts(
+    path: Path | str, parts: Iterable[UInt8[Tensor, "_ H W 3"]], fps: float | int, metadata: dict[str, Any] | None = None
+) -> None:
+    """`write_video` of frames that come part by part: one is encoded in a thread while the next is made, and few wait; the same bits."""
+    path = Path(path)
     if path.suffix != ".mp4":
         raise InputError(f"{path.name!r} must end in .mp4")
-    if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
-        raise InputError(f"frames of shape {frames.shape} cannot be a video: there must be some, of even height and width")
     with whole_file(path) as draft, av.open(draft, "w", options={"movflags": "+faststart"}) as container:
         if metadata is not None:
             container.metadata[METADATA_TAG] = pack(metadata)
-        encode(container, frames, Fraction(fps).limit_denominator(1001))
+        encoder = Encoder(container, Fraction(fps).limit_denominator(1001))
+        beside(encoder.add, parts)
+        encoder.end()
 
 
-def encode(container: Any, frames: UInt8[np.ndarray, "T H W 3"], rate: Fraction) -> None:
-    stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "medium", "x264-params": REPEATABLE})
-    stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-    codec = stream.codec_context
-    codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-    codec.color_range = LIMITED
-    for frame in frames:
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
-        container.mux(stream.encode(picture))
-    container.mux(stream.encode(None))
+def beside(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do the work on each item in a thread, in order, while the next item is made here; at most WAITING of them wait."""
+    with ThreadPoolExecutor(1, thread_name_prefix="encode") as thread:
+        waiting: deque[Future[None]] = deque()
+        for item in items:
+            waiting.append(thread.submit(work, item))
+            if len(waiting) > WAITING:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+
+
+class Encoder:
+    """Frames into a container, from whichever thread."""
+
+    def __init__(self, container: Any, rate: Fraction):
+        self.container, self.rate = container, rate
+        self.stream: Any = None
+
+    def begin(self, height: int, width: int) -> None:
+        stream = self.container.add_stream(
+            "libx264", rate=self.rate, options={"crf": QUALITY, "preset": "medium", "x264-params": REPEATABLE}
+        )
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        codec = stream.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = LIMITED
+        self.stream = stream
+
+    def add(self, frames: UInt8[Tensor, "T H W 3"]) -> None:
+        """Raises InputError for an odd height or width."""
+        if frames.shape[1] % 2 or frames.shape[2] % 2:
+            raise InputError(f"frames of shape {tuple(frames.shape)} cannot be a video: {RULE}")
+        for frame in frames.numpy():
+            if self.stream is None:
+                self.begin(*frame.shape[:2])
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
+            self.container.mux(self.stream.encode(picture))
+
+    def end(self) -> None:
+        """Raises InputError where there was no frame."""
+        if self.stream is None:
+            raise InputError(f"no frames cannot be a video: {RULE}")
+        self.container.mux(self.stream.encode(None))
 
 
 def copy_stream(source: Path | str, path: Path) -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from kinema.dit.model import DiT, DiTConfig
+from kinema.dit.quantise import Form, as_quantised, layers_to_quantise, quantise
 from kinema.dit.rope import forget_tables
 from kinema.kernels.attend import attend_dry
 from kinema.kernels.ledger import Ledger, pretended
 from kinema.kernels.patterns import Pattern
 from kinema.kernels.sparse import pairs_of, rehearsed
-from kinema.shapes import LatentShape
+from kinema.shapes import LatentShape, PixelShape
 from kinema.text.encoder import TextConfig
 from kinema.text.llama import Llama, LlamaSize
 from kinema.vae.model import CausalVAE, VAEConfig
@@ -55,11 +56,15 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 def pretend_weights(model: nn.Module, device: str) -> None:
     """Weights without numbers on a device that the model's code then sees."""
+
+    def empty(weight: Tensor) -> Tensor:
+        return torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype, device=device)
+
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None:
-                empty = torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype, device=device)
-                module._parameters[name] = nn.Parameter(empty, requires_grad=False)
+                module._parameters[name] = nn.Parameter(empty(weight), requires_grad=False)
+        module._buffers |= {name: each if each is None else empty(each) for name, each in module._buffers.items()}  # quantised weights
 
 
 @contextmanager
@@ -69,19 +74,25 @@ def rehearsal(model: nn.Module, accelerator: bool) -> Iterator[tuple[str, Ledger
     try:
         with pretended(accelerator) as device:
             pretend_weights(model, device)
-            yield device, Ledger(model.parameters())
+            yield device, Ledger([*model.parameters(), *model.buffers()])
     finally:
         forget_tables()
 
 
 @lru_cache
 def need_of_dit(
-    config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool, pattern: Pattern | None = None
+    config: DiTConfig,
+    latent: LatentShape,
+    text: int,
+    dtype: torch.dtype,
+    accelerator: bool,
+    pattern: Pattern | None = None,
+    form: Form | None = None,
 ) -> Need:
     """One step of one video. All blocks of a kind are alike, so one of each is rehearsed."""
     depths = ((1, 1), (1, 0), (0, 1))
     sizes = (replace(config, double_blocks=d, single_blocks=s) for d, s in depths)
-    both, double, single = (step(size, latent, text, dtype, accelerator, pattern) for size in sizes)
+    both, double, single = (step(size, latent, text, dtype, accelerator, pattern, form) for size in sizes)
 
     def total(field: str) -> float:
         every, no_single, no_double = (float(getattr(need, field)) for need in (both, double, single))
@@ -90,10 +101,26 @@ def need_of_dit(
     return Need(round(total("weights")), both.work, total("flops"), total("attention_flops"))
 
 
-def step(config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool, pattern: Pattern | None) -> Need:
-    dit = build(lambda: DiT(config), dtype)
+def build_dit(config: DiTConfig, dtype: torch.dtype, form: Form | None) -> DiT:
+    """Without numbers, its blocks' matrices quantised as they would be."""
+    dit = build(lambda: DiT(config), dtype).requires_grad_(False)
     assert isinstance(dit, DiT)
-    weights, attention = size_of(dit.parameters()), [0.0]
+    for layer in layers_to_quantise(dit).values() if form else ():
+        as_quantised(layer, *quantise(layer.weight, form))  # type: ignore[arg-type]
+    return dit
+
+
+def block_sizes(config: DiTConfig, dtype: torch.dtype, form: Form | None) -> list[int]:
+    """Bytes of each of the trunk's blocks."""
+    dit = build_dit(config, dtype, form)
+    return [size_of(dit.get_submodule(name).state_dict().values()) for name in dit.plan().blocks]
+
+
+def step(
+    config: DiTConfig, latent: LatentShape, text: int, dtype: torch.dtype, accelerator: bool, pattern: Pattern | None, form: Form | None
+) -> Need:
+    dit = build_dit(config, dtype, form)
+    weights, attention = size_of(dit.state_dict().values()), [0.0]
 
     grid = (latent.t // config.patch[0], latent.h // config.patch[1], latent.w // config.patch[2])
     way = attend_dry if pattern is None else rehearsed(pattern, grid, text, attend_dry)
@@ -126,6 +153,22 @@ def need_of_vae(config: VAEConfig, latent: LatentShape, dtype: torch.dtype, acce
             for _ in decode_stream(vae, [latents]) if config.streams else [vae.decode(latents)]:
                 pass
     return Need(size_of(vae.parameters()), ledger.peak + (0 if accelerator else SCRATCH), ledger.flops)
+
+
+@lru_cache
+def need_of_encoding(config: VAEConfig, shape: PixelShape, dtype: torch.dtype, accelerator: bool) -> Need:
+    """Given frames to latents: the largest piece that passes at once, and the frames themselves in three number formats."""
+    vae = build(lambda: CausalVAE(config), dtype)
+    assert isinstance(vae, CausalVAE)
+    most = config.tile_size
+    piece = (shape.frames, shape.height, shape.width)
+    piece = piece if config.streams else (min(shape.frames, config.tile_frames + 1), min(shape.height, most), min(shape.width, most))
+    with rehearsal(vae, accelerator) as (device, ledger):
+        pixels = torch.empty(1, 3, *piece, device=device, dtype=dtype)
+        with ledger:
+            vae.encode_frames(pixels)
+    held = 3 * shape.frames * shape.height * shape.width * (1 + 4 + dtype.itemsize)
+    return Need(size_of(vae.parameters()), ledger.peak + held + (0 if accelerator else SCRATCH), ledger.flops)
 
 
 @lru_cache

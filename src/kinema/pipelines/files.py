@@ -13,12 +13,12 @@ import re
 import secrets
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -26,8 +26,8 @@ from torch import Tensor
 from kinema.errors import InputError, OutputError, WeightsError
 from kinema.media.files import whole_file
 from kinema.media.image import write_image
-from kinema.media.video import write_video
-from kinema.pipelines.base import Request, Result
+from kinema.media.video import write_parts
+from kinema.pipelines.base import Request
 
 LATENTS_FOLDER = "latents"
 RECIPE_KEY = "kinema"
@@ -103,25 +103,34 @@ def load_latents(path: Path) -> tuple[Float[Tensor, "C t h w"], dict[str, Any]]:
         raise WeightsError(f"{path} holds no latents of ours, or is cut short ({error}): generate it again") from error
 
 
-def write_result(folder: Path, stem: str, result: Result) -> Path:
-    """Write the video, or the picture where there is one frame, and then its recipe; returns the former's path."""
-    picture = len(result.frames) == 1
-    path = folder / f"{stem}.{'png' if picture else 'mp4'}"
+def write_result(
+    folder: Path, stem: str, parts: Iterable[UInt8[Tensor, "_ H W 3"]], recipe: dict[str, Any], timings: dict[str, float]
+) -> Path:
+    """Write the video, or the picture where one frame was asked for, as its frames come, and then its recipe; returns the former's path.
+
+    timings: seconds a stage, as they are when the last frame is written.
+    """
+    path = result_path(folder, stem, recipe)
     make_folder(folder)
-    if picture:
-        write_image(path, result.frames[0], metadata=result.recipe)
+    if path.suffix == ".png":
+        write_image(path, next(iter(parts))[0], metadata=recipe)
     else:
-        write_video(path, result.frames, fps=result.recipe["request"]["fps"], metadata=result.recipe)
-    write_json(folder / f"{stem}.json", sidecar(path, result))
+        write_parts(path, parts, fps=recipe["request"]["fps"], metadata=recipe)
+    write_json(folder / f"{stem}.json", sidecar(path, recipe, timings))
     return path
 
 
-def sidecar(path: Path, result: Result) -> dict[str, Any]:
+def result_path(folder: Path, stem: str, recipe: dict[str, Any]) -> Path:
+    """Where the video lies, or the picture."""
+    return folder / f"{stem}.{'png' if recipe['request']['frames'] == 1 else 'mp4'}"
+
+
+def sidecar(path: Path, recipe: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
     """The recipe with the most wanted facts on top."""
-    request = result.recipe["request"]
+    request = recipe["request"]
     latents = f"{LATENTS_FOLDER}/{path.stem}.safetensors"
-    times = {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "timings": result.timings}
-    return {"prompt": request["prompt"], "seed": request["seed"], "file": path.name, "latents": latents} | times | result.recipe
+    times = {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "timings": timings}
+    return {"prompt": request["prompt"], "seed": request["seed"], "file": path.name, "latents": latents} | times | recipe
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

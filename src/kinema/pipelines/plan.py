@@ -8,19 +8,25 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from kinema.dit.model import DiT
+from kinema.dit.quantise import Form
 from kinema.errors import InputError
 from kinema.flow.sigmas import schedule
 from kinema.kernels.attend import attend
+from kinema.kernels.patterns import Pattern
+from kinema.media.video import WAITING
+from kinema.parallel.mesh import MeshConfig
 from kinema.pipelines.base import ModelConfig, Request
-from kinema.pipelines.dryrun import STREAMED, Need, need_of_dit, need_of_text, need_of_vae
+from kinema.pipelines.dryrun import STREAMED, Need, block_sizes, need_of_dit, need_of_encoding, need_of_text, need_of_vae
 from kinema.pipelines.placement import Offload, Placement
+from kinema.shapes import TIME_STRIDE, LatentShape
+from kinema.vae.model import VAEConfig
 from kinema.vae.tiling import count_tiles
 
 LIBRARIES = {"cpu": 700_000_000, "cuda": 600_000_000}  # the process with what it imports; a CUDA context with its kernels
@@ -28,6 +34,9 @@ REACH = 0.5  # which share of a stated peak a good run sustains
 HEAP_RETURNS = 4 << 20  # bytes from which on freed memory goes back at once
 M_MMAP_THRESHOLD = -3  # of mallopt, in glibc
 UNITS = {"GB": 10**9, "GIB": 2**30, "MB": 10**6, "MIB": 2**20, "": 10**9}
+ENDS = 3  # times a whole video's tokens that each of several ranks holds at both ends of the trunk
+STREAMED_FRAMES = 4  # that a streaming VAE gives out at once
+LOOKAHEAD = 60  # frames that x264 keeps, as it is set
 BLOCKS_HELD = 2  # one at work, the next on its way
 TILES = (192, 128)  # smaller than the usual one, in pixels
 
@@ -59,10 +68,11 @@ class Rates:
 
     products: float
     attention: float
+    is_stated: bool = False
 
     @classmethod
     def stated(cls, tflops: float) -> "Rates":
-        return cls(products=REACH * tflops * 1e12, attention=REACH * tflops * 1e12)
+        return cls(products=REACH * tflops * 1e12, attention=REACH * tflops * 1e12, is_stated=True)
 
     @classmethod
     def measured(cls, placement: Placement) -> "Rates":
@@ -106,11 +116,18 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One request on one placement."""
+    """One request on one placement.
+
+    form: of the transformer's weights; None: as the placement's dtype. given: frames that are given. mesh: of several ranks what one
+    takes, its share of tokens and weights reckoned, not rehearsed.
+    """
 
     config: ModelConfig
     request: Request
     placement: Placement
+    form: Form | None = None
+    given: int = 0
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     @cached_property
     def accelerator(self) -> bool:
@@ -120,17 +137,47 @@ class Plan:
     def text(self) -> Need:
         return need_of_text(self.config.text, self.placement.text_dtype, self.accelerator)
 
+    @property
+    def latent(self) -> LatentShape:
+        """What is denoised at once."""
+        shape, window = self.request.shape, self.config.defaults.window
+        return replace(shape, frames=min(shape.frames, window or shape.frames)).latent
+
     @cached_property
     def dit(self) -> Need:
-        return need_of_dit(self.config.dit, self.request.shape.latent, self.config.text.text_len, self.placement.dtype, self.accelerator)
+        return self.step(None)
 
     @cached_property
     def sparse_dit(self) -> Need:
         """As `dit`, at steps at which attention is sparse."""
-        latent, pattern = self.request.shape.latent, self.placement.attention.pattern
-        if pattern is None:
-            return self.dit
-        return need_of_dit(self.config.dit, latent, self.config.text.text_len, self.placement.dtype, self.accelerator, pattern)
+        pattern = self.placement.attention.pattern
+        return self.dit if pattern is None else self.step(pattern)
+
+    def step(self, pattern: Pattern | None) -> Need:
+        """A step of one rank: a tensor mesh splits weights and products, a sequence mesh tokens too, but at both ends of the trunk."""
+        at = (self.config.text.text_len, self.placement.dtype, self.accelerator, pattern, self.form)
+        whole, ranks = need_of_dit(self.config.dit, self.latent, *at), self.mesh.peers
+        if ranks == 1:
+            return whole
+        part = replace(self.latent, t=-(-self.latent.t // self.mesh.sequence))
+        work = need_of_dit(self.config.dit, part, *at).work + ENDS * self.tokens * (self.mesh.sequence > 1)
+        shared = whole.weights // ranks + BLOCKS_HELD * max(self.blocks, default=0) // self.mesh.tensor
+        return Need(min(shared, whole.weights), min(work, whole.work), whole.flops / ranks, whole.attention_flops / ranks)
+
+    @property
+    def tokens(self) -> int:
+        """Bytes of a video's tokens in the trunk."""
+        return self.latent.tokens * self.config.dit.width * self.placement.dtype.itemsize
+
+    @cached_property
+    def blocks(self) -> list[int]:
+        return block_sizes(self.config.dit, self.placement.dtype, self.form)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that the cache of blocks keeps between steps, for each text."""
+        texts = 2 if self.request.guidance > 1 else 1
+        return texts * (3 if self.request.forecast else 2) * self.tokens // self.mesh.sequence if self.request.cache else 0
 
     @property
     def dense_steps(self) -> int:
@@ -143,30 +190,36 @@ class Plan:
         config = self.placement.tiles_of(self.config.vae)
         return need_of_vae(config, self.request.shape.latent, self.placement.vae_dtype, self.accelerator)
 
+    @cached_property
+    def encoding(self) -> Need:
+        shape = replace(self.request.shape, frames=self.given)
+        return need_of_encoding(self.placement.tiles_of(self.config.vae), shape, self.placement.vae_dtype, self.accelerator)
+
     @property
     def frames(self) -> int:
-        """Bytes of the finished frames, which lie in host memory."""
-        shape = self.request.shape
-        return shape.frames * shape.height * shape.width * 3
+        """Bytes of finished frames in host memory: parts that wait, and what the video's encoder looks ahead."""
+        shape, part = self.request.shape, STREAMED_FRAMES if self.config.vae.streams else self.config.vae.tile_frames
+        picture = shape.height * shape.width
+        return round(picture * (3 * min(part * (WAITING + 1), shape.frames) + 1.5 * min(LOOKAHEAD, shape.frames)))
 
     @property
     def resident(self) -> int:
         """The transformer's weights that stay, where its blocks come and go: the rest, and the largest blocks on their way."""
         if self.placement.offload != "blocks":
             return self.dit.weights
-        sizes = block_sizes(self.config, self.placement.dtype)
-        return self.dit.weights - sum(sizes) + BLOCKS_HELD * max(sizes, default=0)
+        return self.dit.weights - sum(self.blocks) + BLOCKS_HELD * max(self.blocks, default=0)
 
     def stages(self) -> list[Stage]:
-        """On the device: the text is read, the video denoised, its latents decoded."""
+        """On the device: the text is read, what is given encoded, the video denoised, its latents decoded."""
         text, dit, vae = self.text.weights, self.resident, self.vae.weights
-        host = 0 if self.accelerator else 2 * self.frames
+        host = 0 if self.accelerator else self.frames
         alone = self.placement.offload != "none"
         stays = 0 if alone and (self.accelerator or self.placement.offload == "blocks") else dit
-        before = 0 if alone else text
-        held = (text, before + dit, before + stays + vae)
-        work = (self.text.work, max(self.dit.work, self.sparse_dit.work), self.vae.work + host)
-        return [Stage(name, *each) for name, each in zip(("text", "denoise", "decode"), zip(held, work, strict=True), strict=True)]
+        before, beside = 0 if alone else text, vae if self.given and not (alone and self.accelerator) else 0
+        stages = [Stage("text", text, self.text.work)]
+        stages += [Stage("encode", before + vae, self.encoding.work)] if self.given else []
+        stages += [Stage("denoise", before + dit + beside, max(self.dit.work, self.sparse_dit.work) + self.kept)]
+        return [*stages, Stage("decode", before + stays + vae, self.vae.work + host)]
 
     @property
     def peak(self) -> int:
@@ -174,21 +227,16 @@ class Plan:
         return LIBRARIES["cuda" if self.accelerator else "cpu"] + max(stage.total for stage in self.stages())
 
     def seconds(self, rates: Rates) -> dict[str, float]:
-        """Of each stage."""
+        """Of each stage; what ranks exchange is not counted, nor what a cache of blocks saves."""
         calls, dense = 2 if self.request.guidance > 1 else 1, self.dense_steps
         steps = dense * rates.seconds(self.dit) + (self.request.steps - dense) * rates.seconds(self.sparse_dit)
         latent = self.request.shape.latent
         times = (
             latent.t / min(latent.t, STREAMED) if self.config.vae.streams else count_tiles(self.placement.tiles_of(self.config.vae), latent)
         )
-        return {"text": rates.seconds(self.text), "denoise": calls * steps, "decode": times * rates.seconds(self.vae)}
-
-
-def block_sizes(config: ModelConfig, dtype: torch.dtype) -> list[int]:
-    """Bytes of each of the trunk's blocks."""
-    with torch.device("meta"):
-        dit = DiT(config.dit)
-    return [sum(weight.numel() for weight in dit.get_submodule(name).parameters()) * dtype.itemsize for name in dit.plan().blocks]
+        pieces = latent.t / self.latent.t
+        given = {"encode": rates.seconds(self.encoding)} if self.given else {}
+        return {"text": rates.seconds(self.text)} | given | {"denoise": pieces * calls * steps, "decode": times * rates.seconds(self.vae)}
 
 
 @dataclass(frozen=True)
@@ -233,12 +281,19 @@ def cheapest(plan: Plan, memory: int) -> Change | None:
     return next((change for change in changes(plan) if change.plan.peak <= memory), None)
 
 
-def place(config: ModelConfig, request: Request, placement: Placement, memory: int) -> Placement:
-    """The placement of the fastest way to make this very request within `memory` bytes.
+def count_given(request: Request, config: ModelConfig) -> int:
+    """Frames that a request gives, at most: a video gives half of what is made at once."""
+    latents = min(request.frames, config.defaults.window or request.frames) // 2 // TIME_STRIDE
+    video = any(each.kind != "picture" for each in request.given)
+    return TIME_STRIDE * latents + 1 if video else min(len(request.given), 1)
+
+
+def place(config: ModelConfig, request: Request, placement: Placement, memory: int, **chosen: Any) -> Placement:
+    """The placement of the fastest way to make this very request within `memory` bytes. chosen: other fields of Plan.
 
     Raises InputError, with the nearest request that would fit, where there is none.
     """
-    plan = Plan(config=config, request=request, placement=placement)
+    plan = Plan(config=config, request=request, placement=placement, given=count_given(request, config), **chosen)
     if plan.peak <= memory:
         return placement
     found = cheapest(plan, memory)
@@ -257,3 +312,22 @@ def device_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has left; None where nothing tells."""
+    if device.type != "cuda":
+        return device_memory(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def fitting_tile(config: VAEConfig, latent: LatentShape, placement: Placement, free: int | None) -> int:
+    """Side in pixels of the tiles to decode in: the VAE's own, or the largest that fit into `free` bytes, at worst the smallest."""
+    sizes = [config.tile_size, *(size for size in TILES if size < config.tile_size)]
+    if free is None:
+        return config.tile_size
+    needs = (
+        (size, need_of_vae(replace(config, tile_size=size), latent, placement.vae_dtype, placement.device.type != "cpu")) for size in sizes
+    )
+    return next((size for size, need in needs if need.work <= free), sizes[-1])

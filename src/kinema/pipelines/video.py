@@ -11,8 +11,9 @@ Started by torchrun, all ranks of a sample's group take each step together and h
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,10 +25,10 @@ from torch import Tensor, nn
 
 from kinema.conditioning.frames import Given, Known, Places, encode_places, places_of
 from kinema.dit.attending import set_attention
-from kinema.dit.model import DiT, DiTConfig
+from kinema.dit.model import DiT
 from kinema.errors import InputError, KinemaError
 from kinema.flow.guidance import classifier_free, embedded_guidance
-from kinema.flow.reuse import BlockCache, Stream, guided_within, reused
+from kinema.flow.reuse import BlockCache, guided_within, reused
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
@@ -39,24 +40,25 @@ from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result, check_given
+from kinema.pipelines.bound import bind, start_of
 from kinema.pipelines.compiled import check_tools, compile_dit
-from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, save_latents, slug, write_result
+from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, result_path, save_latents, slug, write_result
 from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.pieces import places_within, spans
 from kinema.pipelines.placement import Placement
 from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
+from kinema.pipelines.shortage import told, way_to_decode, way_to_denoise
 from kinema.pipelines.store import ModelFiles
 from kinema.pipelines.streamed import load_streamed
-from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, PixelShape
+from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, LatentShape, PixelShape
 from kinema.text.encoder import LlavaEncoder, TextConfig, TextEncoder, TextStates, load_seeing_encoder, load_text_encoder
 from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
-from kinema.vae.model import CausalVAE, channels_last
+from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_parts
 from kinema.weights import load_dit, load_vae
 
 LOG = logging.getLogger(__name__)
-TRACE = 0.001  # of the first frame in the noise, with stability
 
 
 def ignore_step(stage: str, done: int, total: int) -> None:
@@ -120,46 +122,6 @@ class Clock:
             yield
         finally:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
-
-
-def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, known: Known | None, stream: Stream | None = None) -> Velocity:
-    """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves.
-
-    stream: says when blocks are left out.
-    """
-    beside = known.beside if known and dit.config.image_condition == "latent_concat" else []
-    kept = None if beside else known
-
-    def velocity(x: Float[Tensor, "1 C t h w"], sigma: float) -> Float[Tensor, "1 C t h w"]:
-        time = torch.tensor([1000 * sigma], device=x.device)
-        latents = torch.cat([x, *beside], dim=1).to(states.states.dtype)
-        with sparing(dit, stream, sigma):
-            found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None)
-        return found.masked_fill(kept.mask, 0) if kept else found
-
-    return velocity
-
-
-@contextmanager
-def sparing(dit: DiT, stream: Stream | None, sigma: float) -> Iterator[None]:
-    """Within, the trunk asks `stream` whether all its blocks must work."""
-    dit.trunk.spare = None if stream is None else partial(stream.call, sigma)
-    try:
-        yield
-    finally:
-        dit.trunk.spare = None
-
-
-def start_of(noise: Float[Tensor, "1 C t h w"], known: Known | None, request: Request, config: DiTConfig) -> Float[Tensor, "1 C t h w"]:
-    """Noise, with what is given in its place; stability leaves a trace of the first frame in all others.
-
-    Source of stability: HunyuanVideo-I2V.
-    """
-    if known is None:
-        return noise
-    if request.stability:
-        noise = (1 - TRACE) * noise + TRACE * known.latents[:, :, :1]
-    return noise if config.image_condition == "latent_concat" else torch.where(known.mask, known.latents, noise)
 
 
 class VideoPipeline:
@@ -255,14 +217,33 @@ class VideoPipeline:
         """
         self.clock, stem = Clock(), stem or self.world.share(lambda: fresh_stem(request))
         self.world.share(lambda: make_folder(folder))
-        latents, recipe = self.sample(request, on_step, on_clean), self.recipe(request)
+        kept = folder / LATENTS_FOLDER / f"{stem}.safetensors"
+        with told(lambda: way_to_denoise(self.config, request, self.placement), self.release):
+            latents, recipe = self.sample(request, on_step, on_clean), self.recipe(request)
         if self.world.leads:
-            save_latents(folder / LATENTS_FOLDER / f"{stem}.safetensors", latents, recipe)
-        return self.write(folder, stem, self.finish(latents, recipe, on_step))
+            save_latents(kept, latents, recipe)
+        return self.decode_to(folder, kept, latents, recipe, on_step)
 
-    def write(self, folder: Path, stem: str, result: Result) -> Path:
-        """`write_result` by the leader; its peers wait for it."""
-        return self.world.share(lambda: write_result(folder, stem, result))
+    def decode_to(
+        self, folder: Path, kept: Path, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step
+    ) -> Path:
+        """Decode the latents that lie in `kept`, and write frames as they come, under its name; all ranks return when it is done.
+
+        No more than a few parts of the video are in memory. Raises OutputError where it cannot be written.
+        """
+        way = partial(way_to_decode, self.config, self.placement, kept)
+        with told(way, self.release), closing(self.parts(latents, on_step)) as parts:
+            if self.world.leads:
+                write_result(folder, kept.stem, parts, recipe, self.clock.seconds)
+            else:
+                deque(parts, maxlen=0)
+            return self.world.share(lambda: result_path(folder, kept.stem, recipe))
+
+    def release(self) -> None:
+        """Let go of all parts; they are loaded again when they are needed."""
+        self.encoder, self.states = None, {}
+        for part in ("dit", "vae"):
+            self.__dict__.pop(part, None)
 
     def batch_stem(self, number: int, request: Request) -> str:
         """A file name that this model and request always get, so that a batch finds what it has made."""
@@ -416,18 +397,40 @@ class VideoPipeline:
         return Result(frames=self.decode(latents, on_step), latents=latents, recipe=recipe, timings=self.clock.seconds)
 
     def decode(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> UInt8[Tensor, "T H W 3"]:
-        """Frames of latents: streamed where the VAE can, otherwise whole or in tiles. Ranks that do not lead get none."""
-        parts: list[Tensor] = [no_frames(latents)]
+        """Frames of latents. Ranks that do not lead get none."""
+        return torch.cat([no_frames(latents), *self.parts(latents, on_step)])
+
+    def parts(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> Iterator[UInt8[Tensor, "_ H W 3"]]:
+        """`decode`, part by part: streamed where the VAE can, otherwise whole or in tiles."""
         if not (self.world.leads or self.tiles_spread):
-            return parts[0]
-        vae = self.vae
-        on_step("decode", 0, latents.shape[1])
+            return
+        vae, done, total = self.vae, 0, latents.shape[1]
+        vae.config = self.tiled(self.placement.tiles_of(self.config.vae), LatentShape(*latents.shape[1:]))
+        on_step("decode", 0, total)
         with self.clock("decode"), self.at_work(vae):
             scaled = (latents[None] / self.config.vae.scaling_factor).to(self.placement.device, self.placement.vae_dtype)
             for part in self.decoded(scaled):
-                parts.append(to_uint8(part[0]).cpu())
-                on_step("decode", (sum(map(len, parts)) - 1) // TIME_STRIDE + 1, latents.shape[1])
-        return torch.cat(parts)[self.dropped :]
+                hidden = max(self.dropped - done, 0)
+                done += part.shape[2]
+                if done > self.dropped:
+                    yield to_uint8(part[0]).cpu()[hidden:]
+                on_step("decode", (done - 1) // TIME_STRIDE + 1, total)
+
+    def tiled(self, config: VAEConfig, latent: LatentShape) -> VAEConfig:
+        """With tiles that fit into free memory, where none are chosen; all ranks take the leader's."""
+        if config.streams or not self.placement.tile or self.placement.tile_size is not None:
+            return config
+        from kinema.pipelines.plan import fitting_tile, free_memory  # slow to import, and mini streams
+
+        def choose() -> int:
+            return fitting_tile(config, latent, self.placement, free_memory(self.placement.device))
+
+        size = self.world.share(choose) if self.tiles_spread else choose()
+        if size != config.tile_size:
+            LOG.warning(
+                "decoding in tiles of %d pixels, not %d: memory is short; --tile %d gives the same again", size, config.tile_size, size
+            )
+        return replace(config, tile_size=size)
 
     @property
     def tiles_spread(self) -> bool:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, OutOfMemoryError
 from kinema.pipelines.preview import SECONDS_A_FRAME, write_preview
 from kinema.serve.jobs import URL_VARIABLE, Job, Queue, over_time
 from kinema.serve.makers import Films, Speeches
@@ -77,11 +77,11 @@ class Worker:
         except StopJob as reason:
             shutil.rmtree(watch.folder, ignore_errors=True)
             self.queue.stopped(job) if str(reason) == "cancelled" else self.queue.fail(job, str(reason))
-        except KinemaError as error:
-            self.queue.fail(job, str(error))
-        except torch.OutOfMemoryError:
+        except (OutOfMemoryError, torch.OutOfMemoryError):
             self.forget()
             self.queue.fail(job, "out of memory: ask for fewer frames or a smaller size")
+        except KinemaError as error:
+            self.queue.fail(job, str(error))
 
     def maker(self, request: dict[str, Any]) -> Films | Speeches:
         """What makes such a job, loaded if need be; the one before leaves first."""
