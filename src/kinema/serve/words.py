@@ -10,7 +10,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "voice": ("Voice", "음성", "语音"),
     "give_voice": ("Give a picture and a voice.", "사진과 음성을 넣어 주세요.", "请提供图片和语音。"),
     "expression": ("Expression", "표정", "表情"),
-    "as_it_likes": ("as the voice suggests", "음성에 맞춤", "随语音"),
+    "as_it_likes": ("natural", "자연스럽게", "自然"),
     "neutral": ("neutral", "무표정", "平静"),
     "happy": ("happy", "기쁨", "高兴"),
     "sad": ("sad", "슬픔", "悲伤"),
@@ -36,7 +36,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "continue_from": ("Continue a video", "영상 이어 만들기", "续写视频"),
     "stability": ("Steady", "안정적으로", "稳定"),
     "stability_info": ("stay close to the first frame: less motion", "첫 프레임에 가깝게, 움직임은 적게", "贴近首帧，运动更少"),
-    "as_given": ("as the picture", "사진 비율대로", "随图片"),
+    "as_given": ("as given", "사진 비율대로", "随图片"),
     "lost_file": (
         "A file that it began with is not here any more: give it again.",
         "시작에 쓰인 파일이 더는 없습니다. 다시 올려 주세요.",
