@@ -127,7 +127,7 @@ def test_the_page_speaks_three_languages_at_any_width_and_in_the_dark(browser, s
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.evaluate("document.body.classList.contains('dark')")
         page.get_by_role("tab", name=models).click()
-        assert page.locator("table").get_by_text("mini", exact=True).is_visible()
+        page.locator("table").get_by_text("mini", exact=True).wait_for()
 
 
 def test_the_keyboard_alone_makes_a_video(browser, server, video):
