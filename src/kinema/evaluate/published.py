@@ -127,7 +127,7 @@ class Published:
     def identity(self) -> str:
         """Tells one set of weights from another: every file's name, size and time of change."""
         path = Path(self.source)
-        files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+        files = sorted(path.iterdir()) if self.source and path.is_dir() else [path] if path.is_file() else []
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return hashlib.sha256(repr((self.source, stats)).encode()).hexdigest()[:16]
 
