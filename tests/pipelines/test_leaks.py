@@ -17,7 +17,7 @@ ALLOWED = 8_000_000  # bytes that an allocator may keep for itself
 
 def live_tensors() -> int:
     gc.collect()
-    return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+    return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())  # by type: some objects warn when asked
 
 
 @pytest.mark.slow

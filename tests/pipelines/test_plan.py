@@ -143,7 +143,7 @@ def test_fewer_bits_plan_for_less_on_every_placement():
         here = replace(wide, placement=replace(wide.placement, offload=offload))
         residents = [replace(here, form=form).resident for form in (None, "fp8", "int4")]
         assert residents == sorted(residents, reverse=True)
-        assert residents[0] > 1.5 * residents[1]
+        assert residents[0] > 1.4 * residents[1]
 
 
 def test_ranks_share_weights_tokens_and_time():
@@ -151,7 +151,7 @@ def test_ranks_share_weights_tokens_and_time():
     four = replace(one, mesh=MeshConfig(sequence=4))
     assert one.dit.weights / 4 < four.dit.weights < one.dit.weights / 3
     assert one.dit.work / 4 < four.dit.work < one.dit.work
-    assert four.seconds(Rates.stated(100))["denoise"] == pytest.approx(one.seconds(Rates.stated(100))["denoise"] / 4)
+    assert four.seconds(Rates.stated(100.0))["denoise"] == pytest.approx(one.seconds(Rates.stated(100.0))["denoise"] / 4)
 
 
 def test_what_is_given_is_encoded_first_and_what_a_cache_keeps_is_counted():
@@ -167,7 +167,7 @@ def test_what_is_given_is_encoded_first_and_what_a_cache_keeps_is_counted():
 def test_a_model_that_works_in_windows_is_planned_for_one_window():
     long, short = plan("mini", frames=321), plan("mini", frames=33)
     assert long.dit == short.dit
-    assert long.seconds(Rates.stated(1))["denoise"] == pytest.approx(short.seconds(Rates.stated(1))["denoise"] * 81 / 9)
+    assert long.seconds(Rates.stated(1.0))["denoise"] == pytest.approx(short.seconds(Rates.stated(1.0))["denoise"] * 81 / 9)
 
 
 def test_tiles_shrink_only_where_memory_is_short():
