@@ -9,12 +9,12 @@ import torch
 
 import kinema
 from kinema.dit.model import DiT
-from kinema.dit.quantise import FORMS
+from kinema.dit.quantise import FORMS, Quantised
 from kinema.errors import InputError
 from kinema.parallel.mesh import MeshConfig
 from kinema.pipelines.base import ModelConfig
 from kinema.pipelines.dryrun import build_dit
-from kinema.pipelines.placement import DTYPES, planned
+from kinema.pipelines.placement import planned
 from kinema.pipelines.plan import Plan
 from kinema.pipelines.quantise import quantise_file
 from kinema.pipelines.store import ModelFiles
@@ -43,13 +43,13 @@ PLANS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("form", [None, *FORMS])
 def test_every_form_of_every_preset_builds_without_numbers(name: str, form: Any):
     config = MODELS[name]()
-    for dtype in DTYPES.values():
-        dit = build_dit(config.dit, dtype, form)
-        assert all(tensor.is_meta for tensor in dit.state_dict().values())
-    plain = sum(weight.numel() for weight in build_dit(config.dit, dtype, None).parameters())
-    assert sum(weight.numel() for weight in dit.parameters()) < plain or form is None
+    dit = build_dit(config.dit, torch.bfloat16, form)
+    assert all(tensor.is_meta for tensor in dit.state_dict().values())
+    stored = [layer for layer in dit.modules() if isinstance(layer, Quantised)]
+    assert bool(stored) == (form is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_option_of_every_preset_is_planned(name: str):
     config = MODELS[name]()
