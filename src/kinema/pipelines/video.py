@@ -12,7 +12,7 @@ Started by torchrun, all ranks of a sample's group take each step together and h
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -384,7 +384,7 @@ class VideoPipeline:
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
         cache = BlockCache(request.cache, request.forecast, self.world.total) if request.cache else None
-        streams = [cache and cache.stream() for _ in self.texts_of(request)]
+        streams = [cache.stream() if cache else None for _ in self.texts_of(request)]
         texts = [self.states[key].to(device, dtype) for key in self.texts_of(request)]
         velocities = [bind(self.dit, text, embedded, known, stream) for text, stream in zip(texts, streams, strict=True)]
         guided = velocities[0]
@@ -400,7 +400,7 @@ class VideoPipeline:
         """Frames of latents. Ranks that do not lead get none."""
         return torch.cat([no_frames(latents), *self.parts(latents, on_step)])
 
-    def parts(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> Iterator[UInt8[Tensor, "_ H W 3"]]:
+    def parts(self, latents: Float[Tensor, "C t h w"], on_step: OnStep = ignore_step) -> Generator[UInt8[Tensor, "_ H W 3"], None, None]:
         """`decode`, part by part: streamed where the VAE can, otherwise whole or in tiles."""
         if not (self.world.leads or self.tiles_spread):
             return
