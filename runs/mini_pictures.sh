@@ -26,6 +26,7 @@ draw() { # NAME CLIPS FRAMES SIDE FIRST_SEED [MORE ...]
 }
 draw small "${SMALL:-12000}" 1 64 20000000 --shots close-up
 draw large "${LARGE:-5000}" 1 128 30000000
-draw clips "${CLIPS:-2400}" 33 128 40000000
-kinema train runs/mini_pictures.toml "task.folders=[\"$OUT/latents/small\", \"$OUT/latents/large\", \"$OUT/latents/clips\"]" \
-    "loop.out=$OUT/run" "$@"
+draw clips "${CLIPS:-2200}" 33 128 40000000
+draw close "${CLOSE:-2600}" 33 64 50000000 --shots close-up
+FOLDERS=$(printf '"%s",' "$OUT"/latents/{small,large,clips,close})
+kinema train runs/mini_pictures.toml "task.folders=[${FOLDERS%,}]" "task.weights=[1.0,1.0,1.0,3.0]" "loop.out=$OUT/run" "$@"
