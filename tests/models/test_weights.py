@@ -138,7 +138,7 @@ def write_lost_shards(path: Path) -> None:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "no safetensors and no PyTorch"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "no safetensors, PyTorch or GGUF file"),
         (write_trap, "holds code"),
         (write_cut, "cut short"),
         (write_old_cut, "damaged"),

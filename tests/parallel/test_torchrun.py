@@ -115,6 +115,6 @@ def test_a_rank_that_fails_alone_ends_all_of_them_with_its_reason(launch: Launch
     (tmp_path / "broken.py").write_text(BROKEN)
     ended = launch(2, "generate", "--prompt", "A cat.", "--weights", tiny_folder, "--steps", "900", module=("broken.py",))
     assert ended.returncode != 0
-    assert [line for line in ended.stderr.splitlines() if line.startswith("kinema:")] == [
-        "kinema: error: out of memory: ask for fewer --frames or a smaller --size, or add --memory SIZE (see `kinema plan`)"
-    ]
+    (told,) = [line for line in ended.stderr.splitlines() if line.startswith("kinema:")]
+    assert told.startswith("kinema: error: out of memory: ")
+    assert "`kinema plan`" in told

@@ -167,9 +167,9 @@ def test_a_picture_speaks_with_its_voice_in_the_file_and_tells_how_far_it_is(ser
     from kinema.serve.recipes import read_recipe
 
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=120) as client:
-        face, voice = (client.files.create(file=content, purpose="user_data").id for content in (picture(), sound()))
+        voice = client.files.create(file=sound(), purpose="user_data").id
         more = {"audio": voice, "seed": 1, "expression": "happy"}
-        name = client.videos.create(prompt="", model="mini", input_reference={"file_id": face}, extra_body=more).id
+        name = client.videos.create(prompt="", model="mini", input_reference=("p.png", picture()), extra_body=more).id
     with httpx.stream("GET", f"{server.url}/v1/videos/{name}/events", timeout=180) as stream:
         lines = list(stream.iter_lines())
     events = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]

@@ -15,6 +15,7 @@ from kinema.vae.model import VAEConfig
 from kinema.weights.read import State
 
 ROPE_AXES = {128: (16, 56, 56), 96: (12, 42, 42), 64: (16, 24, 24)}  # by head width K: published large, published small, mini
+RIFLEX_ABOVE = {128: 48, 96: 48}  # the published models' limit
 DIT_MARK, VAE_MARK = "img_in.proj.weight", "encoder.conv_in.conv.weight"
 PUBLISHED_GROUPS = 32
 VAE_ATTENTION = "encoder.mid_block.attentions.0.to_q.weight"  # the published autoencoder has it, mini's has not
@@ -47,6 +48,7 @@ def infer_dit_config(state: State, **known: Any) -> DiTConfig:
             "patch": patch,
             "refiner_blocks": count_blocks(state, "txt_in.individual_token_refiner.blocks"),
             "image_condition": "latent_concat" if in_channels > out_channels else "none",
+            "riflex_above": RIFLEX_ABOVE.get(head, 0),
         }
     except (KeyError, StopIteration, ValueError, IndexError) as error:
         raise WeightsError(f"this is not HunyuanVideo's DiT: it lacks {error}") from error
