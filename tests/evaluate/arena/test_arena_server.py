@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from kinema.evaluate.arena.votes import Votes, read_votes
 from kinema.evaluate.videos import match_videos
 from kinema.media.video import read_metadata, read_video, write_video
 
-PATIENCE = 300.0  # seconds: a busy machine starts a server slowly
+PATIENCE = 120.0  # seconds: a busy machine starts a server slowly
 PROMPTS = [f"A thing number {n}." for n in range(6)]
 
 
@@ -49,13 +51,20 @@ class RefusedError(Exception):
     """The server answered with this status."""
 
 
+def free_port() -> int:
+    """Below those that clients are given: one that calls while the server is down could get the server's own, and keep it from it."""
+    for port in random.sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("50 ports are taken")
+
+
 class Server:
     """The real process, on a free port."""
 
     def __init__(self, study):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.study = study
         self.start()
 
@@ -81,6 +90,7 @@ class Server:
             except (OSError, http.client.HTTPException):  # killed before or while it answered
                 if time.monotonic() > until:
                     raise
+                assert self.process.poll() in (None, -signal.SIGKILL), "the server ended by itself"
                 time.sleep(0.1)
 
 
