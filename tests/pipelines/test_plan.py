@@ -154,6 +154,12 @@ def test_ranks_share_weights_tokens_and_time():
     assert four.seconds(Rates.stated(100.0))["denoise"] == pytest.approx(one.seconds(Rates.stated(100.0))["denoise"] / 4)
 
 
+def test_blocks_that_come_and_go_do_so_on_every_rank():
+    one = plan(frames=33, height=320, width=512)
+    one = replace(one, placement=replace(one.placement, offload="blocks"))
+    assert replace(one, mesh=MeshConfig(sequence=4)).resident == one.resident > max(one.blocks)
+
+
 def test_what_is_given_is_encoded_first_and_what_a_cache_keeps_is_counted():
     one = plan(frames=33, height=320, width=512)
     given = replace(one, given=17)

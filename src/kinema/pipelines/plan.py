@@ -155,14 +155,18 @@ class Plan:
 
     def step(self, pattern: Pattern | None) -> Need:
         """A step of one rank: a tensor mesh splits weights and products, a sequence mesh tokens too, but at both ends of the trunk."""
-        at = (self.config.text.text_len, self.placement.dtype, self.accelerator, pattern, self.form)
-        whole, ranks = need_of_dit(self.config.dit, self.latent, *at), self.mesh.peers
+        whole, ranks = self.need_of(self.latent, pattern), self.mesh.peers
         if ranks == 1:
             return whole
         part = replace(self.latent, t=-(-self.latent.t // self.mesh.sequence))
-        work = need_of_dit(self.config.dit, part, *at).work + ENDS * self.tokens * (self.mesh.sequence > 1)
+        work = self.need_of(part, pattern).work + ENDS * self.tokens * (self.mesh.sequence > 1)
         shared = whole.weights // ranks + BLOCKS_HELD * max(self.blocks, default=0) // self.mesh.tensor
         return Need(min(shared, whole.weights), min(work, whole.work), whole.flops / ranks, whole.attention_flops / ranks)
+
+    def need_of(self, latent: LatentShape, pattern: Pattern | None = None) -> Need:
+        """A step of a single process."""
+        at = (self.config.text.text_len, self.placement.dtype, self.accelerator, pattern, self.form)
+        return need_of_dit(self.config.dit, latent, *at)
 
     @property
     def tokens(self) -> int:
@@ -204,10 +208,10 @@ class Plan:
 
     @property
     def resident(self) -> int:
-        """The transformer's weights that stay, where its blocks come and go: the rest, and the largest blocks on their way."""
+        """The transformer's weights that stay on a rank; where its blocks come and go: the rest, and the largest blocks on their way."""
         if self.placement.offload != "blocks":
             return self.dit.weights
-        return self.dit.weights - sum(self.blocks) + BLOCKS_HELD * max(self.blocks, default=0)
+        return self.need_of(self.latent).weights - sum(self.blocks) + BLOCKS_HELD * max(self.blocks, default=0)
 
     def stages(self) -> list[Stage]:
         """On the device: the text is read, what is given encoded, the video denoised, its latents decoded."""
