@@ -67,6 +67,12 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
         "--cache", type=float, metavar="BOUND", help="leave out blocks where the first one changes less than this; default: 0, 0.1 is usual"
     )
     group.add_argument("--forecast", action="store_true", help="with --cache: continue what is left out as a straight line")
+    group.add_argument(
+        "--draft", type=float, metavar="SHARE", help="make it first with sides of this share, then again from that: 0.5 is usual, 0 is none"
+    )
+    group.add_argument(
+        "--strength", type=float, metavar="S", help="with --draft: noise level at which the second pass begins; default: 0.5"
+    )
     group.add_argument("--shift", type=float, metavar="S", help="how much of the schedule is spent at high noise")
     group.add_argument("--sampler", metavar="NAME", help="euler, heun or the multistep one; `kinema info` lists them")
     group.add_argument("--negative", metavar="TEXT", help="what to keep away from; for models with classifier-free guidance")
@@ -184,7 +190,8 @@ def fit_into(memory: str, pipeline: "VideoPipeline", requests: list["Request"]) 
 def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -> list["Request"]:
     """What one prompt asks for: its own seed, the flag's, or one drawn now."""
     chosen = {
-        name: getattr(args, name) for name in ("frames", "fps", "steps", "shift", "sampler", "negative", "reuse", "cache", "forecast")
+        name: getattr(args, name)
+        for name in ("frames", "fps", "steps", "shift", "sampler", "negative", "reuse", "cache", "forecast", "draft", "strength")
     }
     height, width = args.size or (None, None)
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None

@@ -29,6 +29,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--given", type=int, default=0, metavar="N", help="frames that are given, 1 for a picture; default: none")
     parser.add_argument("--cache", type=float, metavar="BOUND", help="as for generate")
     parser.add_argument("--forecast", action="store_true", help="as for generate")
+    parser.add_argument("--draft", type=float, metavar="SHARE", help="as for generate")
+    parser.add_argument("--strength", type=float, metavar="S", help="as for generate")
     parser.add_argument("--mesh", metavar="AXES", help="of several ranks, such as sequence=2,tensor=2: what one of them takes")
     parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device, such as 989; default: measured here")
     parser.set_defaults(run=run)
@@ -63,7 +65,8 @@ def plan_of(args: argparse.Namespace) -> "Plan":
     if args.preset not in MODELS:
         raise InputError(f"preset={args.preset!r} is not known: use one of {', '.join(MODELS)}")
     config, (height, width) = MODELS[args.preset](), args.size or (None, None)
-    chosen = {"frames": args.frames, "height": height, "width": width, "steps": args.steps, "cache": args.cache, "forecast": args.forecast}
+    chosen = {name: getattr(args, name) for name in ("frames", "steps", "cache", "forecast", "draft", "strength")}
+    chosen |= {"height": height, "width": width}
     request = config.request("a plan", args.guidance, seed=0, **chosen)
     form, mesh = form_of(args.dit) if args.dit else None, MeshConfig.parse(args.mesh) if args.mesh else MeshConfig()
     check(args, form, mesh)
@@ -102,7 +105,7 @@ def table(plan: "Plan") -> list[str]:
         f"{plan.config.name}, {request.frames}x{request.height}x{request.width}, {request.steps} steps, {names['device']}, {names['dtype']}"
     )
     head = f"{'part':10}{'weights':>12}{'held with':>12}{'work':>12}{'TFLOP':>12}"
-    needs = {"text": plan.text, "denoise": plan.dit, "decode": plan.vae} | ({"encode": plan.encoding} if plan.given else {})
+    needs = {"text": plan.text, "denoise": plan.dit, "decode": plan.vae} | ({"encode": plan.encoding} if plan.encoded else {})
     rows = [
         f"{stage.name:10}{gigabytes(needs[stage.name].weights):>12}{gigabytes(stage.weights):>12}{gigabytes(stage.work):>12}"
         f"{needs[stage.name].flops / 1e12:>12.1f}"

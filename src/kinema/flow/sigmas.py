@@ -36,6 +36,18 @@ def schedule(steps: int, shift: float) -> Float[Tensor, " S"]:
     return shift_sigmas(torch.linspace(1, 0, steps + 1), shift)
 
 
+def refining(steps: int, strength: float) -> Float[Tensor, " S"]:
+    """Noise levels of a second pass, from `strength` down to 0: its share of a whole run's steps, evenly, since what shift spends more
+    steps on, the choice of what is seen, is made.
+
+    Raises InputError unless steps >= 1 and 0 < strength < 1.
+    Source: SDEdit (Meng et al. 2022, arXiv 2108.01073), section 3.
+    """
+    if not 0 < strength < 1:
+        raise InputError(f"strength={strength} must lie between 0 (the draft, enlarged) and 1 (nothing of it): 0.5 is usual")
+    return strength * schedule(max(round(steps * strength), 1), 1.0)
+
+
 def default_shift(steps: int) -> float:
     """The shift for a number of steps where the caller names none: 7 from 50 steps on, 17 below 20 steps, a straight line between.
 

@@ -14,8 +14,8 @@ from kinema.conditioning.sizes import size_like
 from kinema.dit.model import DiTConfig
 from kinema.errors import InputError
 from kinema.flow.samplers import SAMPLERS
-from kinema.flow.sigmas import default_shift
-from kinema.shapes import PixelShape
+from kinema.flow.sigmas import default_shift, refining, schedule
+from kinema.shapes import SIZE_STEP, PixelShape
 from kinema.text.encoder import TextConfig
 from kinema.vae.model import VAEConfig
 
@@ -37,6 +37,8 @@ class Defaults:
     guidance: float  # embedded where the DiT takes it, classifier-free otherwise
     shift: float | None = None  # None: what the number of steps asks for
     sampler: str = "euler"
+    draft: float = 0.0
+    strength: float = 0.5
     negative: str = ""  # the prompt of the unconditional half
     window: int | None = None  # T made at once; longer videos are made piece by piece, each continuing the last. None: any length
 
@@ -107,6 +109,8 @@ class Request:
     reuse: int = 1  # the model is called once in so many steps, after the first few
     cache: float = 0.0  # relative change of the first block below which the others are left out; 0: never
     forecast: bool = False  # what is left out goes on as a straight line, rather than staying as it was
+    draft: float = 0.0  # share of its sides that a first pass has; the second begins from it, enlarged. 0: one pass
+    strength: float = 0.5  # noise level at which that second pass begins
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
     given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
@@ -139,6 +143,12 @@ class Request:
             raise InputError(f"cache={self.cache} is out of range: use 0 (every block is computed) to below 1; 0.1 is usual")
         if self.forecast and not self.cache:
             raise InputError("forecast continues what the cache leaves out, and there is no cache: name its bound, such as cache=0.1")
+        if self.draft and (not 0 < self.draft < 1 or self.first_pass.shape == shape):
+            raise InputError(
+                f"draft={self.draft} of {self.height}x{self.width} must be smaller by 16 pixels or more: 0.5 is usual, 0 is none"
+            )
+        if not 0 < self.strength < 1:
+            raise InputError(f"strength={self.strength} must lie between 0 (the draft, enlarged) and 1 (nothing of it): 0.5 is usual")
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
         if not 1 <= self.fps <= 240:
@@ -147,6 +157,23 @@ class Request:
     @property
     def shape(self) -> PixelShape:
         return PixelShape(self.frames, self.height, self.width)
+
+    @property
+    def first_pass(self) -> "Request":
+        """The draft: the same video, smaller, as near to its share as sizes go."""
+        height, width = (max(round(side * self.draft / SIZE_STEP), 1) * SIZE_STEP for side in (self.height, self.width))
+        return replace(self, height=height, width=width, draft=0.0)
+
+    @property
+    def sigmas(self) -> Float[Tensor, " S"]:
+        """Noise levels of its last pass."""
+        return refining(self.steps, self.strength) if self.draft else schedule(self.steps, self.shift)
+
+    @property
+    def passes(self) -> list[tuple[PixelShape, int]]:
+        """Size and steps of each."""
+        first = self.first_pass.passes if self.draft else []
+        return [*first, (self.shape, len(self.sigmas) - 1)]
 
     def variants(self, count: int) -> list["Request"]:
         """The same request with seeds seed, seed + 1, ..."""
@@ -170,6 +197,8 @@ def check_given(config: ModelConfig, request: Request) -> None:
     places = sorted(each.place(request.frames) for each in request.given)
     if config.needs_picture and (places != [0] or request.given[0].kind != "picture"):
         raise InputError(f"model={config.name!r} continues one picture: give it, alone and at 0 (--image FILE)")
+    if config.needs_picture and request.draft:
+        raise InputError(f"model={config.name!r} sees its picture at one size: leave draft={request.draft} out")
     if places and not config.needs_picture and "frames" not in config.conditions:
         raise InputError(f"model={config.name!r} was not trained to take pictures or video: use mini, or an image-to-video model")
     if len(places) == request.frames:

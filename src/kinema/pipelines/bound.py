@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kinema.conditioning.frames import Known
 from kinema.dit.model import DiT, DiTConfig
+from kinema.flow.path import interpolate
 from kinema.flow.reuse import Stream
 from kinema.flow.samplers import Velocity
 from kinema.pipelines.base import Request
@@ -46,11 +47,16 @@ def sparing(dit: DiT, stream: Stream | None, sigma: float) -> Iterator[None]:
         dit.trunk.spare = None
 
 
-def start_of(noise: Float[Tensor, "1 C t h w"], known: Known | None, request: Request, config: DiTConfig) -> Float[Tensor, "1 C t h w"]:
+def start_of(
+    noise: Float[Tensor, "1 C t h w"], known: Known | None, drafted: Known | None, request: Request, config: DiTConfig
+) -> Float[Tensor, "1 C t h w"]:
     """Noise, with what is given in its place; stability leaves a trace of the first frame in all others.
 
+    drafted: what a first pass made, as latents of this size: the noise covers it as far as `request.strength` says.
     Source of stability: HunyuanVideo-I2V.
     """
+    if drafted is not None:
+        noise = interpolate(drafted.latents, noise, torch.tensor([request.strength], device=noise.device))
     if known is None:
         return noise
     if request.stability:

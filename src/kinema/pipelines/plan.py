@@ -17,7 +17,6 @@ import torch
 
 from kinema.dit.quantise import Form
 from kinema.errors import InputError
-from kinema.flow.sigmas import schedule
 from kinema.kernels.attend import attend
 from kinema.kernels.patterns import Pattern
 from kinema.media.video import WAITING
@@ -186,17 +185,22 @@ class Plan:
     @property
     def dense_steps(self) -> int:
         """Steps at which all tokens see each other."""
-        pattern, sigmas = self.placement.attention.pattern, schedule(self.request.steps, self.request.shift)[:-1]
-        return self.request.steps if pattern is None else int((sigmas > pattern.dense).sum())
+        pattern, sigmas = self.placement.attention.pattern, self.request.sigmas[:-1]
+        return len(sigmas) if pattern is None else int((sigmas > pattern.dense).sum())
 
     @cached_property
     def vae(self) -> Need:
         config = self.placement.tiles_of(self.config.vae)
         return need_of_vae(config, self.request.shape.latent, self.placement.vae_dtype, self.accelerator)
 
+    @property
+    def encoded(self) -> int:
+        """Frames that the VAE reads: what is given, or all of a draft."""
+        return self.request.frames if self.request.draft else self.given
+
     @cached_property
     def encoding(self) -> Need:
-        shape = replace(self.request.shape, frames=self.given)
+        shape = replace(self.request.shape, frames=self.encoded)
         return need_of_encoding(self.placement.tiles_of(self.config.vae), shape, self.placement.vae_dtype, self.accelerator)
 
     @property
@@ -219,9 +223,9 @@ class Plan:
         host = 0 if self.accelerator else self.frames
         alone = self.placement.offload != "none"
         stays = 0 if alone and (self.accelerator or self.placement.offload == "blocks") else dit
-        before, beside = 0 if alone else text, vae if self.given and not (alone and self.accelerator) else 0
+        before, beside = 0 if alone else text, vae if self.encoded and not (alone and self.accelerator) else 0
         stages = [Stage("text", text, self.text.work)]
-        stages += [Stage("encode", before + vae, self.encoding.work)] if self.given else []
+        stages += [Stage("encode", before + vae, self.encoding.work)] if self.encoded else []
         stages += [Stage("denoise", before + dit + beside, max(self.dit.work, self.sparse_dit.work) + self.kept)]
         return [*stages, Stage("decode", before + stays + vae, self.vae.work + host)]
 
@@ -233,14 +237,17 @@ class Plan:
     def seconds(self, rates: Rates) -> dict[str, float]:
         """Of each stage; what ranks exchange is not counted, nor what a cache of blocks saves."""
         calls, dense = 2 if self.request.guidance > 1 else 1, self.dense_steps
-        steps = dense * rates.seconds(self.dit) + (self.request.steps - dense) * rates.seconds(self.sparse_dit)
+        steps = dense * rates.seconds(self.dit) + (len(self.request.sigmas) - 1 - dense) * rates.seconds(self.sparse_dit)
         latent = self.request.shape.latent
         times = (
             latent.t / min(latent.t, STREAMED) if self.config.vae.streams else count_tiles(self.placement.tiles_of(self.config.vae), latent)
         )
         pieces = latent.t / self.latent.t
-        given = {"encode": rates.seconds(self.encoding)} if self.given else {}
-        return {"text": rates.seconds(self.text)} | given | {"denoise": pieces * calls * steps, "decode": times * rates.seconds(self.vae)}
+        last = {"encode": rates.seconds(self.encoding) if self.encoded else 0.0}
+        last |= {"denoise": pieces * calls * steps, "decode": times * rates.seconds(self.vae)}
+        first = replace(self, request=self.request.first_pass).seconds(rates) if self.request.draft else {}
+        whole = {name: seconds + first.get(name, 0.0) for name, seconds in last.items()}
+        return {"text": rates.seconds(self.text)} | {name: seconds for name, seconds in whole.items() if seconds}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kinema.conditioning.frames import Given, Known, Places, encode_places, places_of
+from kinema.conditioning.frames import Given, Known, Places, cut, encode_places, places_of
 from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT
 from kinema.errors import InputError, KinemaError
@@ -32,7 +32,6 @@ from kinema.flow.reuse import BlockCache, guided_within, reused
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
-from kinema.flow.sigmas import schedule
 from kinema.kernels.choose import PLAIN
 from kinema.media.frames import to_uint8
 from kinema.media.image import read_image
@@ -306,6 +305,7 @@ class VideoPipeline:
         on_clean: called with (steps done, the clean latents [1 C t h w] as predicted then), for previews.
         """
         check_given(self.config, request)
+        drafted = self.draft(request, on_step, on_clean) if request.draft else {}
         request = self.sampled(request)
         if self.world.leads:
             self.hashes.start()
@@ -313,20 +313,30 @@ class VideoPipeline:
             self.prepare([request])
         noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
         work, places = spans(noise.shape[2], self.window(request)), self.places(request)
+        first, each = (request.steps if request.draft else 0) * len(work), len(request.sigmas) - 1
         whole, part, before = noise[0, :, :0].float().cpu(), None, range(0)
         for number, span in enumerate(work):
             ahead = TIME_STRIDE * (span.start - before.start)
             shown: Places = {} if part is None else dict(enumerate(self.decode(part)[ahead:]))
-            known = self.known(shown | places_within(places, span), replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape)
-            steps = number * request.steps, len(work) * request.steps
-            part = self.denoise(request, noise[:, :, span.start : span.stop], known, steps, on_step, on_clean)
+            shape = replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape
+            known, under = self.known(shown | places_within(places, span), shape), self.known(places_within(drafted, span), shape)
+            start = start_of(noise[:, :, span.start : span.stop], known, under, request, self.config.dit)
+            part = self.denoise(request, start, known, (first + number * each, first + len(work) * each), on_step, on_clean)
             whole, before = torch.cat([whole, part[:, whole.shape[1] - span.start :]], dim=1), span
         return whole
+
+    def draft(self, request: Request, on_step: OnStep, on_clean: OnClean) -> Places:
+        """The video of a first pass, at the size of the second; what it makes is told as the beginning of both."""
+        first, work = request.first_pass, len(spans(request.shape.latent.t, self.window(request)))
+        later = work * (len(request.sigmas) - 1)
+        latents = self.sample(first, lambda stage, done, total: on_step(stage, done, total + later), on_clean)
+        frames = self.decode(latents)
+        return dict(enumerate(cut(frames, request.shape))) if self.world.leads else {}
 
     def denoise(
         self,
         request: Request,
-        noise: Float[Tensor, "1 C t h w"],
+        start: Float[Tensor, "1 C t h w"],
         known: Known | None,
         steps: tuple[int, int],
         on_step: OnStep,
@@ -334,7 +344,6 @@ class VideoPipeline:
     ) -> Float[Tensor, "C t h w"]:
         """Latents that are made at once. steps: those done before, and all that there are."""
         dit, (before, total) = self.dit, steps
-        start = start_of(noise, known, request, self.config.dit)
         on_step("denoise", before, total)
 
         def tell(done: int, clean: Tensor) -> None:
@@ -344,8 +353,7 @@ class VideoPipeline:
 
         with self.clock("denoise"), self.at_work(dit):
             velocity = self.velocity(request, known)
-            sigmas = schedule(request.steps, request.shift)
-            latents = SAMPLERS[request.sampler](velocity, start, sigmas, tell)
+            latents = SAMPLERS[request.sampler](velocity, start, request.sigmas, tell)
         return latents[0].float().cpu()
 
     def window(self, request: Request) -> int:

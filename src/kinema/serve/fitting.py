@@ -161,8 +161,9 @@ class Times:
 
 def work_of(config: ModelConfig, request: Request) -> Work:
     """Of one video."""
-    calls = request.steps * SAMPLERS[request.sampler].calls * (2 if request.guidance > 1 else 1)
-    return work_on(config, config.name, calls, request.shape)
+    calls = SAMPLERS[request.sampler].calls * (2 if request.guidance > 1 else 1)
+    passes = [work_on(config, config.name, steps * calls, shape) for shape, steps in request.passes]
+    return Work(config.name, sum(each.denoise for each in passes), sum(each.decode for each in passes))
 
 
 def work_on(config: ModelConfig, name: str, calls: int, shape: PixelShape) -> Work:
