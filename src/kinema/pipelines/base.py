@@ -37,8 +37,6 @@ class Defaults:
     guidance: float  # embedded where the DiT takes it, classifier-free otherwise
     shift: float | None = None  # None: what the number of steps asks for
     sampler: str = "euler"
-    draft: float = 0.0
-    strength: float = 0.5
     negative: str = ""  # the prompt of the unconditional half
     window: int | None = None  # T made at once; longer videos are made piece by piece, each continuing the last. None: any length
 
