@@ -7,7 +7,7 @@ import torch
 from kinema.errors import InputError
 from kinema.world.light import LIGHTS, apply_light
 from kinema.world.places.brush import Canvas, Tile, noise_tile, rgb
-from kinema.world.scenes import GROUND_Y, PLACES, VARIANTS, Scene, draw_scene, remember_scenes
+from kinema.world.scenes import GROUND_Y, PLACES, VARIANTS, Scene, draw_scene
 from kinema.world.weather import WEATHERS, weather_overlay
 
 PX = 48
@@ -20,12 +20,6 @@ def same(one: Scene, other: Scene) -> bool:
         for a, b in zip(one.layers, other.layers, strict=True)
     )
     return layers and (one.ground is None or (other.ground is not None and torch.equal(one.ground.texture, other.ground.texture)))
-
-
-@pytest.fixture
-def fresh():
-    """Scenes drawn anew rather than remembered."""
-    remember_scenes(64)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,10 +65,9 @@ def test_a_ground_wraps_without_a_seam(name):
         assert seam <= 2 * inside.max() + 1e-3
 
 
-def test_a_scene_is_a_pure_function_of_its_arguments(fresh):
+def test_a_scene_is_a_pure_function_of_its_arguments():
     names = ("forest", "library", "plain red")
     first = [draw_scene(name, 3, PX) for name in names]
-    remember_scenes(64)
     assert all(same(scene, draw_scene(name, 3, PX)) for name, scene in zip(names, first, strict=True))
 
 
@@ -94,17 +87,8 @@ def test_resolution_changes_sharpness_and_not_the_composition(name):
 @pytest.mark.parametrize(
     ("name", "variant", "px"), [*((name, 0, px) for name in NAMES for px in (45, 112)), ("city", 7, 144), ("forest", 19, 208)]
 )
-def test_a_place_can_be_drawn_at_any_height(name, variant, px, fresh):
+def test_a_place_can_be_drawn_at_any_height(name, variant, px):
     assert draw_scene(name, variant, px).layers
-
-
-def test_scenes_are_remembered_up_to_a_count():
-    remember_scenes(1)
-    first = draw_scene("sky", 0, 32)
-    assert draw_scene("sky", 0, 32) is first
-    draw_scene("sky", 1, 32)
-    assert draw_scene("sky", 0, 32) is not first
-    remember_scenes(64)
 
 
 @pytest.mark.parametrize(("place", "variant", "said"), [("atlantis", 0, "atlantis"), ("grass", VARIANTS, "32"), ("grass", -1, "-1")])

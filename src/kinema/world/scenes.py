@@ -1,11 +1,10 @@
-"""Where clips happen: every place by name, drawn on demand and remembered.
+"""Where clips happen: every place by name, drawn on demand.
 
 Places are drawn procedurally (places/): nothing is loaded from disk, and a scene is a pure function of its place, its
 variant and the resolution.
 """
 
 import zlib
-from functools import lru_cache
 
 import numpy as np
 
@@ -27,7 +26,6 @@ __all__ = [
     "Scene",
     "apply_light",
     "draw_scene",
-    "remember_scenes",
     "weather_overlay",
 ]
 
@@ -35,23 +33,7 @@ VARIANTS = 32
 PLACES: dict[str, Place] = {place.name: place for place in table.PLACES}
 
 
-def _draw(place: str, variant: int, px: int, device: str) -> Scene:
-    if device != "cpu":
-        return draw_scene(place, variant, px).to(device)
-    seed = [zlib.crc32(place.encode()), variant]
-    return PLACES[place].draw(np.random.default_rng(seed), px)
-
-
-_remembered = lru_cache(maxsize=64)(_draw)
-
-
-def remember_scenes(count: int) -> None:
-    """Keep the last `count` drawn scenes in memory (64 at first); forgets those kept so far."""
-    global _remembered
-    _remembered = lru_cache(maxsize=count)(_draw)
-
-
-def draw_scene(place: str, variant: int, px: int, device: str = "cpu") -> Scene:
+def draw_scene(place: str, variant: int, px: int) -> Scene:
     """A place drawn at `px` pixels a frame height; a pure function of its arguments.
 
     variant: 0..VARIANTS - 1 changes colours, weather-worn shapes and where things stand.
@@ -61,4 +43,4 @@ def draw_scene(place: str, variant: int, px: int, device: str = "cpu") -> Scene:
         raise InputError(f"place={place!r} is unknown: use one of {', '.join(PLACES)}")
     if not 0 <= variant < VARIANTS:
         raise InputError(f"variant={variant} is out of range: use 0 to {VARIANTS - 1}")
-    return _remembered(place, variant, px, device)
+    return PLACES[place].draw(np.random.default_rng([zlib.crc32(place.encode()), variant]), px)
