@@ -160,6 +160,17 @@ def test_blocks_that_come_and_go_do_so_on_every_rank():
     assert replace(one, mesh=MeshConfig(sequence=4)).resident == one.resident > max(one.blocks)
 
 
+def test_a_draft_is_made_encoded_and_taken_up_in_less_time():
+    one = plan(frames=33, height=320, width=512)
+    two = replace(one, request=replace(one.request, draft=0.5, strength=0.4))
+    plain, drafted = (each.seconds(Rates.stated(100.0)) for each in (one, two))
+    assert "encode" not in plain
+    assert drafted["encode"] > 0
+    assert 0.4 * plain["denoise"] < drafted["denoise"] < plain["denoise"]
+    assert drafted["decode"] > plain["decode"]
+    assert [stage.name for stage in two.stages()] == ["text", "encode", "denoise", "decode"]
+
+
 def test_what_is_given_is_encoded_first_and_what_a_cache_keeps_is_counted():
     one = plan(frames=33, height=320, width=512)
     given = replace(one, given=17)

@@ -196,6 +196,8 @@ def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -
     height, width = args.size or (None, None)
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None
     chosen |= {"given": given_of(args), "stability": args.stability}
+    if args.strength is not None and not args.draft:
+        raise InputError(f"strength={args.strength} is of the pass after a draft, and there is none: add --draft 0.5")
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))
     request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, typed=row.typed, **chosen)
     say_crops(request)

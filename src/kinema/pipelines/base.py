@@ -145,8 +145,7 @@ class Request:
             raise InputError(
                 f"draft={self.draft} of {self.height}x{self.width} must be smaller by 16 pixels or more: 0.5 is usual, 0 is none"
             )
-        if not 0 < self.strength < 1:
-            raise InputError(f"strength={self.strength} must lie between 0 (the draft, enlarged) and 1 (nothing of it): 0.5 is usual")
+        refining(self.steps, self.strength)  # refuses a strength that begins nowhere between draft and noise
         if self.sampler not in SAMPLERS:
             raise InputError(f"sampler={self.sampler!r} is not known: use one of {', '.join(SAMPLERS)}")
         if not 1 <= self.fps <= 240:

@@ -27,10 +27,8 @@ from kinema.world.weather import weather_overlay
 
 SCENE_MARGIN = 1.2  # texels a pixel of the scenes' pictures, so that a zoom stays sharp
 KEPT_CUTOUTS = {"cpu": 64, "cuda": 4096}  # subjects whose frames stay on a device, 1 to 5 MB each
-KEPT_SETS = {
-    "cpu": 4,
-    "cuda": 1200,
-}  # scenes likewise, 2 to 20 MB each at 128 pixels, 90 at 360; 1,152 places and variants hardly meet again
+# Scenes likewise, 2 to 20 MB each at 128 pixels, 90 at 360: of the 1,152 places and variants few meet again.
+KEPT_SETS = {"cpu": 4, "cuda": 1200}
 CACHED_PIXELS = 4 * 256 * 256  # painted at a time on a CPU
 
 

@@ -6,7 +6,7 @@ heights" are measured on that screen with the camera at rest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -49,12 +49,6 @@ class Scene:
     layers: tuple[Layer, ...]
     ground: Ground | None
     horizon: float  # screen v of the horizon at rest; feet at depth z are seen at v = GROUND_Y / z + horizon
-
-    def to(self, device: str) -> "Scene":
-        """The same scene with its textures on a device."""
-        layers = tuple(replace(layer, texture=layer.texture.to(device)) for layer in self.layers)
-        ground = self.ground and replace(self.ground, texture=self.ground.texture.to(device))
-        return replace(self, layers=layers, ground=ground)
 
 
 Draw = Callable[[np.random.Generator, int], Scene]
