@@ -187,9 +187,9 @@ def test_every_metric_has_a_law_or_says_why_not():
     assert {*LAWS, *SETS, *WITHOUT} == set(METRICS)
 
 
-@pytest.fixture
-def _random_vgg(tmp_path, monkeypatch):
-    """torchvision's names with random weights."""
+@pytest.fixture(scope="module")
+def random_vgg(tmp_path_factory):
+    """torchvision's names with random weights: 57 MB, written once."""
     torch.manual_seed(0)
     state, place = {}, 0
     for block in VGG_BLOCKS:
@@ -198,8 +198,14 @@ def _random_vgg(tmp_path, monkeypatch):
             state[f"features.{place}.bias"] = torch.zeros(channels)
             place += 2  # its ReLU
         place += 1  # the pooling
-    torch.save(state, tmp_path / "vgg.pth")
-    monkeypatch.setenv(BACKBONES["vgg16"].variable, str(tmp_path / "vgg.pth"))
+    file = tmp_path_factory.mktemp("vgg") / "vgg.pth"
+    torch.save(state, file)
+    return file
+
+
+@pytest.fixture
+def _random_vgg(random_vgg, monkeypatch):
+    monkeypatch.setenv(BACKBONES["vgg16"].variable, str(random_vgg))
 
 
 @pytest.mark.usefixtures("_random_vgg")
