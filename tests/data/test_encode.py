@@ -12,8 +12,10 @@ from kinema.data.buckets import Bucket
 from kinema.data.clips import Clips, View, captions_table, folder_clips, rendered_clips
 from kinema.data.encode import EncodeJob, encode_folder, hash_of, starts
 from kinema.data.shards import write_shard
-from kinema.data.store import Store
+from kinema.data.store import Shard, Store
 from kinema.errors import InputError
+from kinema.media.frames import from_uint8
+from kinema.media.image import write_image
 from kinema.media.video import read_video, write_video
 
 
@@ -177,3 +179,20 @@ def test_a_bucket_of_the_clips_own_size_is_what_the_models_take(tmp_path):
     (tmp_path / "a.txt").write_text("odd sizes")
     report = encode_folder(job_of(tmp_path, tmp_path / "out", sides=(), frames=()), tiny_encoder())
     assert list(report.written) == [Bucket(5, 32, 48)] == [VIDEO]
+
+
+def test_a_picture_beside_a_clip_is_encoded_with_it_and_is_no_clip_itself(tmp_path):
+    encoder, folder = tiny_encoder(), tmp_path / "clips"
+    folder.mkdir()
+    for name in ("with", "without"):
+        write_video(folder / f"{name}.mp4", moving(5, 32, 32), fps=8)
+        (folder / f"{name}.txt").write_text("a pattern")
+    picture = torch.from_numpy(moving(1, 32, 32)[0])
+    write_image(folder / "with.reference.png", picture)
+    assert encode_folder(job_of(folder, tmp_path / "out"), encoder).failed == []
+    (shard,) = (Shard(path) for path in Store(tmp_path / "out").paths())
+    latents = {row["clip"]: shard.reference(place) for place, row in enumerate(shard.rows)}
+    assert latents.keys() == {"with.mp4", "without.mp4"}
+    assert not latents["without.mp4"].any()
+    expected, _ = encoder.posterior((from_uint8(picture[None]))[None])
+    torch.testing.assert_close(latents["with.mp4"].float(), expected[0], rtol=0, atol=1e-2)

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -260,3 +261,16 @@ def test_the_null_prompt_is_the_stores_own(folder):
     text, pooled = Loader(config_of(folder), 0).null
     assert text.shape == (1, 2, 6)
     assert pooled.shape == (6,)
+
+
+def test_references_come_with_their_clips_and_only_where_they_are_asked_for(tmp_path, folder):
+    pictures = {}
+    with StoreWriter(tmp_path, MADE_BY) as writer:
+        for number in range(5):
+            one = sample(f"shown {number}", VIDEO)
+            pictures[one.id] = torch.randn(4, 1, *one.mean.shape[2:]).half().float()
+            writer.add(replace(one, reference=pictures[one.id]))
+    for batch in batches(config_of(tmp_path, folder, references=True), 6):
+        expected = [pictures.get(name, torch.zeros_like(batch.latents[0, :, :1])) for name in batch.ids]
+        assert torch.equal(batch.reference, torch.stack(expected))
+    assert all(batch.reference is None for batch in batches(config_of(tmp_path), 2))

@@ -1,12 +1,17 @@
 """Rendering jobs: which clips, of whom, and how they are captioned."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from einops import rearrange
 
-from kinema.data.render import OFTEN, RenderJob, cast_of, spec_of, texts_of
+from kinema.data.clips import rendered_clips
+from kinema.data.render import OFTEN, RenderJob, cast_of, reference_of, render_shard, spec_of, texts_of
 from kinema.errors import InputError, WeightsError
+from kinema.media.frames import from_uint8
 from kinema.world.sprites import SpritePack
 
 
@@ -46,3 +51,14 @@ def test_what_the_world_does_not_have_is_refused(pack: SpritePack):
         RenderJob(out=Path("unused"), shots=("close-down",))
     with pytest.raises(InputError, match="zeppelin"):
         cast_of(RenderJob(out=Path("unused"), often=("zeppelin",)), pack)
+
+
+def test_a_clip_brings_a_portrait_of_its_first_subject_facing_as_it_does(pack: SpritePack, tmp_path):
+    job = RenderJob(out=tmp_path, frames=1, height=32, width=48)
+    specs = [spec_of(job, seed, cast_of(job, pack)) for seed in range(3)]
+    render_shard(tmp_path / "clips-0.safetensors", specs, pack, "train")
+    for clip, spec in zip(rendered_clips(tmp_path / "clips-0.safetensors"), specs, strict=True):
+        assert torch.equal(clip.reference((32, 48)), from_uint8(rearrange(reference_of(spec, pack), "c h w -> 1 h w c")))
+    horse = replace(specs[0], subjects=(next(subject.id for subject in pack.subjects if subject.noun == "horse"),))
+    left, right = (reference_of(replace(horse, path=f"moves {side}"), pack) for side in ("left", "right"))
+    assert torch.equal(left, right.flip(-1))

@@ -99,3 +99,18 @@ def test_the_null_states_come_back(tmp_path):
     text, pooled = Store(write_store(tmp_path, {PICTURE: 1})).null
     assert text.shape == (1, 2, 6)
     assert pooled.shape == (6,)
+
+
+def test_pictures_of_what_is_shown_are_kept_beside_clips_that_have_none(tmp_path):
+    shown, alone = sample("shown", VIDEO), sample("alone", VIDEO)
+    shown = replace(shown, reference=torch.randn(4, 1, *shown.mean.shape[2:]))
+    with StoreWriter(tmp_path, MADE_BY) as writer:
+        writer.add(alone)
+        writer.add(shown)
+    shard = Shard(only_shard(tmp_path))
+    assert shard.reference(0) is not None
+    assert not shard.reference(0).any()
+    assert torch.equal(shard.reference(1), shown.reference.half())
+    with StoreWriter(tmp_path / "without", MADE_BY) as writer:
+        writer.add(alone)
+    assert Shard(only_shard(tmp_path / "without")).reference(0) is None

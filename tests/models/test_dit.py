@@ -253,3 +253,29 @@ def test_impossible_inputs_are_refused(changes: dict, words: str):
 def test_a_missing_guidance_scale_is_refused():
     with pytest.raises(InputError, match="needs an embedded guidance scale"):
         random_dit(replace(TINY, guidance=True))(**inputs_of())
+
+
+def test_a_reference_stands_before_the_video_in_time_and_leaves_its_positions_alone():
+    alone, behind = rope_table((3, 2, 3), 5, (4, 6, 6), 256.0), rope_table((4, 2, 3), 5, (4, 6, 6), 256.0, before=1)
+    assert torch.equal(behind[6:], alone)
+    back = behind[:6] * torch.tensor([1.0, -1.0])  # turned the other way
+    time = slice(0, 2)  # channel pairs that turn with t
+    torch.testing.assert_close(back[:, time], alone[6:12, time])
+    torch.testing.assert_close(behind[:6, 2:], alone[:6, 2:])
+
+
+def test_all_of_a_video_sees_its_reference_as_a_clean_frame():
+    dit, inputs = random_dit(), inputs_of(frames=4)
+    latents = inputs.pop("latents")
+    given = torch.tensor([[True, False, False, False]]).expand(2, -1)
+    without, found = dit(latents=latents[:, :, 1:], **inputs), dit(latents=latents[:, :, 1:], reference=latents[:, :, :1], **inputs)
+    changed = (found - without).abs().amax((0, 1, 3, 4))
+    assert (changed > 1e-3).all()
+    after = dit(latents=latents, given=given, **inputs)[:, :, 1:]  # one position later: only the text, which has none, is seen otherwise
+    torch.testing.assert_close(found, after, rtol=0, atol=2e-3)
+
+
+def test_a_model_for_a_first_frame_takes_no_reference():
+    dit, inputs = random_dit(replace(TINY, image_condition="token_replace")), inputs_of()
+    with pytest.raises(InputError, match="image_condition"):
+        dit(reference=inputs["latents"][:, :, :1], **inputs)

@@ -15,7 +15,7 @@ from kinema.config import override, parse_config, read_config, to_toml
 from kinema.dit.model import DiT
 from kinema.errors import InputError
 from kinema.presets import tiny
-from kinema.train.objective import FlowConfig, by_sigma, clean_frames, draw
+from kinema.train.objective import FlowConfig, by_sigma, clean_frames, draw, flow_loss
 from kinema.train.recipe import VideoRecipe, make_training, train_video
 from kinema.train.video import Batches
 
@@ -120,3 +120,20 @@ def test_guidance_is_distilled_and_not_trained(recipe):
 def test_rows_that_want_approved_clips_ask_for_their_folder(recipe):
     with pytest.raises(InputError, match=r"task\.reviewed"):
         override(recipe, ["task.stages=mini"])
+
+
+def test_half_see_what_the_clip_shows_and_nobody_without_text_does(recipe):
+    config = FlowConfig(text_dropout=0.2, reference_dropout=0.5)
+    draws = draw(torch.Size((4000, 1, 1, 1, 1)), 4, 4000, 0, 3, config, torch.device("cpu"))
+    assert (draws.unseen | ~draws.dropped).all()
+    assert float(draws.unseen.float().mean()) == pytest.approx(0.6, abs=0.03)
+    seen = []
+
+    def forward(noisy, *_, reference, **__):
+        seen.append(reference)
+        return noisy
+
+    pictures = torch.ones(4000, 1, 1, 1, 1)
+    text = torch.zeros(4000, 1, 2)
+    flow_loss(forward, torch.zeros(4000, 1, 1, 1, 1), text, None, text[:, 0], draws, pictures)
+    assert torch.equal(seen[0].flatten().bool(), ~draws.unseen)

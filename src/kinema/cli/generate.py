@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import kinema
 from kinema.cli.console import ProgressBar, say, warn
-from kinema.cli.given import given_flags, given_of, say_crops
+from kinema.cli.given import given_flags, given_of, reference_of, say_crops
 from kinema.cli.rewrite import writer_flags, writer_of
 from kinema.errors import InputError
 from kinema.pipelines.prompts import Row, read_prompts
@@ -195,7 +195,7 @@ def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -
     }
     height, width = args.size or (None, None)
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None
-    chosen |= {"given": given_of(args), "stability": args.stability}
+    chosen |= {"given": given_of(args), "reference": reference_of(args), "recalls": not args.no_recall, "stability": args.stability}
     if args.strength is not None and not args.draft:
         raise InputError(f"strength={args.strength} is of the pass after a draft, and there is none: add --draft 0.5")
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))

@@ -20,6 +20,10 @@ def given_flags(group: argparse._ArgumentGroup) -> None:
         "--image-at", action="append", default=[], metavar="FRAME", help="where each --image stands: a number from 0, or last; default: 0"
     )
     group.add_argument("--video", type=Path, metavar="FILE", help="a video to continue: its last frames are the first of the new one")
+    group.add_argument(
+        "--reference", type=Path, metavar="FILE", help="a picture of the subject, before a plain ground; no frame of the video"
+    )
+    group.add_argument("--no-recall", action="store_true", help="mini looks up what its world's subjects look like; this tells it not to")
     group.add_argument("--stability", action="store_true", help="calmer motion: a trace of the first picture in all frames' noise")
 
 
@@ -42,6 +46,13 @@ def given_of(args: argparse.Namespace) -> tuple["Given", ...]:
         raise InputError(f"{len(args.image)} times --image and {len(places)} times --image-at: give every picture its place")
     pictures = [Given.picture(path, at) for path, at in zip(args.image, places, strict=True)]
     return (*([Given.footage(args.video)] if args.video else []), *pictures)
+
+
+def reference_of(args: argparse.Namespace) -> "Given | None":
+    """Raises InputError where the file cannot be read."""
+    from kinema.conditioning.frames import Given
+
+    return Given.picture(args.reference) if args.reference else None
 
 
 def say_crops(request: "Request") -> None:

@@ -1,4 +1,4 @@
-"""`kinema world build`, `sample`, `speak` and `render`."""
+"""`kinema world build`, `sample`, `speak`, `render` and `portraits`."""
 
 import argparse
 import os
@@ -45,6 +45,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
     render.add_argument("--ahead", type=int, default=0, metavar="N", help="pause while N shards lie unread; default: never")
     render.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: where `world build` puts it")
     render.set_defaults(run=run_render)
+    portraits = actions.add_parser("portraits", help="write the portraits that mini remembers its world by")
+    portraits.add_argument("--out", type=Path, required=True, metavar="DIR")
+    portraits.add_argument("--pack", type=Path, metavar="FILE", help="the sprite pack; default: where `world build` puts it")
+    portraits.set_defaults(run=run_portraits)
 
 
 def run_build(args: argparse.Namespace) -> None:
@@ -56,6 +60,14 @@ def run_build(args: argparse.Namespace) -> None:
     else:
         build_pack(pack, args.tarballs)
     print(pack)
+
+
+def run_portraits(args: argparse.Namespace) -> None:
+    from kinema.world.memory import write_portraits
+    from kinema.world.sprites import SpritePack
+
+    write_portraits(SpritePack.open(args.pack), args.out)
+    print(args.out)
 
 
 def run_sample(args: argparse.Namespace) -> None:

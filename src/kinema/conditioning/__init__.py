@@ -28,6 +28,7 @@ class Condition:
 
 CONDITIONS: dict[str, Condition] = {
     "frames": Condition("tokens", "any pictures or video at any place, as clean latent frames (conditioning/frames.py)"),
+    "reference": Condition("tokens", "a picture of the subject, before the video in time; given or recalled (conditioning/reference.py)"),
     "first_frame": Condition("tokens", "one picture, as the clean first latent frame: published token replacement"),
     "first_frame_channels": Condition("channels", "one picture under the noise, with a mask: the published 33 channels"),
     "image_states": Condition("tokens", "what a multimodal language model sees in the picture, before the text (text/llava.py)"),

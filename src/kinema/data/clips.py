@@ -21,12 +21,13 @@ from torch import Tensor
 
 from kinema.data.shards import follow, read_shard
 from kinema.errors import InputError
-from kinema.media.frames import from_uint8, resize
+from kinema.media.frames import from_uint8, resize, shown_whole
 from kinema.media.image import read_image
 from kinema.media.video import VideoInfo, opened, probe
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+REFERENCE = ".reference.png"
 CURATED = "tiers.parquet"
 TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PATH_KEYS = ("file_name", "file", "path", "video", "image")
@@ -66,6 +67,9 @@ class Clip(Protocol):
     def read(self, view: View) -> Float[Tensor, "3 T H W"]:
         """Part of it; values in [-1, 1]. Raises InputError where it cannot be read, or ends too early."""
 
+    def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
+        """A picture of what it shows, whole, at a size; in [-1, 1]. None where there is none."""
+
 
 def fitted(frame: UInt8[Tensor, "h w 3"], view: View) -> Float[Tensor, "3 H W"]:
     """One frame at the view's size: its aspect stays, what stands over is cut off."""
@@ -99,6 +103,9 @@ class VideoFile:
             raise InputError(f"{self.path} ends early: {len(found)} of {view.frames} frames from {view.start} on could be decoded")
         return torch.stack(found, 1)
 
+    def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
+        return reference_beside(self.path, size)
+
 
 @dataclass(frozen=True)
 class PictureFile:
@@ -116,6 +123,9 @@ class PictureFile:
     def read(self, view: View) -> Float[Tensor, "3 T H W"]:
         return fitted(read_image(self.path), view)[:, None]
 
+    def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
+        return reference_beside(self.path, size)
+
 
 @dataclass(frozen=True)
 class RenderedClip:
@@ -126,6 +136,7 @@ class RenderedClip:
     texts: tuple[str, ...]
     frames: UInt8[Tensor, "T 3 H W"]
     fps: float
+    shown: UInt8[Tensor, "3 H W"] | None = None  # its reference picture
 
     def probe(self) -> VideoInfo:
         frames, _, height, width = self.frames.shape
@@ -135,6 +146,9 @@ class RenderedClip:
         chosen = self.frames[view.start : view.start + (view.frames - 1) * view.stride + 1 : view.stride]
         return torch.stack([fitted(rearrange(frame, "C H W -> H W C"), view) for frame in chosen], 1)
 
+    def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
+        return None if self.shown is None else from_uint8(shown_whole(rearrange(self.shown, "C H W -> H W C"), *size)[None])
+
 
 def rendered_clips(path: Path) -> list[Clip]:
     """The clips of one shard of `kinema world render`. Raises InputError where it is damaged."""
@@ -142,20 +156,32 @@ def rendered_clips(path: Path) -> list[Clip]:
         tensors, rows = read_shard(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot read {path} as a shard of clips: {error}") from error
+    shown = tensors.get("references", [None] * len(rows))
     return [
-        RenderedClip(row["id"], "world", tuple(row["texts"]), tensors["frames"][number], float(row["fps"]))
+        RenderedClip(row["id"], "world", tuple(row["texts"]), tensors["frames"][number], float(row["fps"]), shown[number])
         for number, row in enumerate(rows)
     ]
+
+
+def reference_beside(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
+    """The picture in clip.reference.png. Raises InputError where it cannot be read."""
+    beside = path.with_suffix(REFERENCE)
+    return from_uint8(shown_whole(read_image(beside), *size)[None]) if beside.is_file() else None
 
 
 def folder_clips(folder: Path) -> list[Clip | InputError]:
     """Videos and pictures below a folder with their captions, ordered by name; an error in place of each that has none.
 
     A caption stands in a table in the folder (captions.jsonl or .csv, metadata.jsonl or .csv: a path and a text a row), or beside
-    the file under its name: clip.txt, or clip.json with a caption, several `texts`, or a structured caption.
+    the file under its name: clip.txt, or clip.json with a caption, several `texts`, or a structured caption. clip.reference.png
+    beside it is a picture of its subject, for models that take one.
     """
     table = captions_table(folder)
-    files = {path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS + PICTURES and not path.name.startswith(".")}
+    files = {
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEOS + PICTURES and not path.name.startswith(".") and not path.name.endswith(REFERENCE)
+    }
     return [clip_of(folder, path, table) for path in sorted(files | table.keys())]
 
 

@@ -165,9 +165,18 @@ class Encoder:
             del self.known[text]
         return answer
 
+    def references(self, pieces: Sequence[Piece]) -> dict[int, Float[Tensor, "C one h w"]]:
+        """Latents of the pictures that show what the pieces do, by the pieces' places, where they have one."""
+        shown = {number: picture for number, piece in enumerate(pieces) if (picture := piece.clip.reference(piece.view.size)) is not None}
+        if not shown:
+            return {}
+        latents, _ = self.posterior(torch.stack(list(shown.values())))
+        return dict(zip(shown, latents.half().cpu(), strict=True))
+
     def samples(self, pieces: Sequence[Piece], pixels: Float[Tensor, "B 3 T H W"]) -> Iterator[Sample]:
         """Raises InputError where the VAE gives numbers that are not finite in half precision."""
         mean, logvar = (each.half().cpu() for each in self.posterior(pixels))
+        references = self.references(pieces)
         states = iter(self.texts([text for piece in pieces for text in piece.clip.texts]))
         for number, piece in enumerate(pieces):
             text, pooled = zip(*(next(states) for _ in piece.clip.texts), strict=True)
@@ -179,6 +188,7 @@ class Encoder:
                 text=list(text),
                 pooled=torch.stack(pooled),
                 facts=piece.facts,
+                reference=references.get(number),
             )
 
 

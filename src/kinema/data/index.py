@@ -28,6 +28,7 @@ class LoaderConfig:
     sides: tuple[int, ...] = ()  # only buckets of about side x side pixels; default: all
     frames: tuple[int, ...] = ()  # a clip serves each of these lengths that it has, by its beginning; default: its whole length
     sample: bool = True  # draw latents from the posterior; False reads only its mean
+    references: bool = False  # give pictures of what the clips show too
     workers: int = 2  # threads
     ahead: int = 8  # batches read before they are asked for
     follow: float = 0.0  # above 0: the folders are still being written; wait so many seconds for the first clips, take in more as they come

@@ -14,11 +14,15 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from kinema.caption.assemble import training_text
 from kinema.data.shards import write_shard
 from kinema.errors import InputError
 from kinema.world import captions
+from kinema.world.motion import mirrored
+from kinema.world.portrait import GROUND, portrait
 from kinema.world.render import render
 from kinema.world.spec import SHOTS, ClipSpec, sample_spec
 from kinema.world.sprites import SpritePack, Subject
@@ -88,14 +92,25 @@ def specs_of_part(job: RenderJob, part: int, pack: SpritePack) -> Iterator[ClipS
             yield spec
 
 
+def reference_of(spec: ClipSpec, pack: SpritePack) -> UInt8[Tensor, "3 H W"]:
+    """A portrait of a clip's first subject, facing as it does there: the one that `kinema.world.memory` keeps, or, in half of the clips,
+    another moment of its loop before another gray."""
+    rng, subject = np.random.default_rng([spec.seed, 8]), pack.subject(spec.subjects[0])
+    frames, usual = pack.frames(subject.id), bool(rng.random() < 0.5)
+    number, ground = (0, GROUND) if usual else (int(rng.integers(len(frames))), int(rng.integers(256)))
+    return portrait(frames, number, spec.height, spec.width, mirrored(spec.path, subject.facing, spec.mirror), ground)
+
+
 def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack, split: str) -> None:
-    """Render the clips of one shard: uint8 frames [n T 3 H W], and a row of name, seed, rate and training texts each."""
-    clips, rows = [], []
+    """Render the clips of one shard: uint8 frames [n T 3 H W], a reference picture [n 3 H W], and a row of name, seed, rate and training
+    texts each."""
+    clips, references, rows = [], [], []
     for spec in specs:
         clips.append(render(spec, pack).frames)
+        references.append(reference_of(spec, pack))
         name = f"world/{split}/{spec.seed}/{spec.frames}x{spec.height}x{spec.width}"
         rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts_of(spec, pack)})
-    write_shard(path, {"frames": torch.stack(clips)}, rows)
+    write_shard(path, {"frames": torch.stack(clips), "references": torch.stack(references)}, rows)
 
 
 def render_part(job: RenderJob, part: int) -> None:

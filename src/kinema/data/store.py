@@ -32,6 +32,7 @@ FORMAT = 1  # raised whenever a folder written before must not be continued
 SHARDS = "[0-9]*x*x*-*.safetensors"
 CARD, NULL, LOCK = "made_by.json", "null.safetensors", ".writer"
 COLUMNS = ("mean", "logvar", "text", "pooled")
+SHOWN = "reference"  # a column of the shards in which any clip has such a picture; zeros where one has none
 OPEN_SHARDS = 512  # mapped at a time; Linux allows a process 65,530 maps
 
 
@@ -78,6 +79,7 @@ class Sample:
     text: list[Float[Tensor, "_ d"]]  # states of each text, as long as it is
     pooled: Float[Tensor, "k p"]
     facts: dict[str, Any]  # caption texts, fps, size before encoding, source
+    reference: Float[Tensor, "C one h w"] | None = None  # a picture of what it shows, at the same scale
 
 
 def check_sums(items: Tensor) -> Int[Tensor, " n"]:
@@ -93,6 +95,9 @@ def pack(samples: Sequence[Sample]) -> dict[str, Tensor]:
         "text": torch.cat([states.bfloat16() for sample in samples for states in sample.text]),
         "pooled": torch.cat([sample.pooled.bfloat16() for sample in samples]),
     }
+    if any(sample.reference is not None for sample in samples):
+        empty = samples[0].mean.new_zeros(samples[0].mean[:, :1].shape)
+        columns[SHOWN] = torch.stack([(empty if sample.reference is None else sample.reference).half() for sample in samples])
     columns = {name: column.contiguous().cpu() for name, column in columns.items()}
     checks = {f"check_{name}": check_sums(column) for name, column in columns.items()}
     texts = torch.tensor([len(sample.text) for sample in samples])
@@ -129,6 +134,10 @@ class Shard:
         """The first latent frames of a row's `mean` or `logvar`."""
         start = row * self.bucket.latent.t
         return self.read(column, start, start + frames)
+
+    def reference(self, row: int) -> Float[Tensor, "C one h w"] | None:
+        """The picture of what a row shows; zeros, or None, where it has none."""
+        return self.read(SHOWN, row, row + 1)[0] if SHOWN in self.columns else None
 
     def text(self, row: int, text: int) -> tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]:
         """States and pooled vector of one text of a row."""

@@ -151,6 +151,7 @@ class DiT(nn.Module):
         guidance: Float[Tensor, " B"] | None = None,
         given: Bool[Tensor, "B t"] | None = None,
         added: Added | None = None,
+        reference: Float[Tensor, "B C r h w"] | None = None,
     ) -> Float[Tensor, "B V t h w"]:
         """Velocity (noise - data) of the latents.
 
@@ -161,8 +162,13 @@ class DiT(nn.Module):
         text_mask: True marks a real token; None where no text is padding (trimmed), which is fastest.
         guidance: embedded guidance scale x 1000, where the config has it.
         added: what conditions bring through the other doors (kinema.conditioning).
+        reference: clean latents of pictures that show the subject; they stand before the video in time, at -r ... -1, and all of it sees
+            them (HunyuanCustom, arXiv 2505.04512).
         Raises InputError where the grid does not divide into patches, or guidance is missing or not wanted.
         """
+        before = 0
+        if reference is not None:
+            before, latents, given = reference.shape[2], *self._after(reference, latents, given)
         grid = self._grid(latents)
         added = added or Added()
         vector = self.time_in(time) + self.vector_in(pooled) + self._guidance(guidance)
@@ -170,7 +176,9 @@ class DiT(nn.Module):
         given_tokens = self._given_tokens(given, grid, latents)
         context = Context(
             vector=vector[:, None] if given_tokens is None else torch.stack([self._given_vector(time, pooled), vector], dim=1),
-            turns=rope_for(grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device, self.config.riflex_above),
+            turns=rope_for(
+                grid, text.shape[1], self.config.rope_axes, self.config.rope_theta, latents.device, self.config.riflex_above, before
+            ),
             key_mask=self._key_mask(text_mask, grid),
             given=given_tokens,
             cross=added.cross,
@@ -178,7 +186,17 @@ class DiT(nn.Module):
         video = self.img_in(latents)
         video = video if added.channels is None else video + added.channels
         tokens = self.trunk(video, self.txt_in(text, time, text_mask), context)
-        return unpatchify(self.final_layer(tokens, vector), grid, self.config.patch)
+        return unpatchify(self.final_layer(tokens, vector), grid, self.config.patch)[:, :, before:]
+
+    def _after(
+        self, reference: Float[Tensor, "B C r h w"], latents: Float[Tensor, "B C t h w"], given: Bool[Tensor, "B t"] | None
+    ) -> tuple[Float[Tensor, "B C rt h w"], Bool[Tensor, "B rt"]]:
+        """The video behind its reference, which is given."""
+        if self.config.patch[0] != 1 or self.config.image_condition != "none":
+            raise InputError(f"reference needs patches of one latent frame and image_condition none, not {self.config.image_condition}")
+        given = latents.new_zeros(len(latents), latents.shape[2], dtype=torch.bool) if given is None else given
+        seen = given.new_ones(len(given), reference.shape[2])
+        return torch.cat([reference, latents], dim=2), torch.cat([seen, given], dim=1)
 
     def _grid(self, latents: Float[Tensor, "B C t h w"]) -> Grid:
         channels, *size = latents.shape[1:]

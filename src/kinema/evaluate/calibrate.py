@@ -17,9 +17,9 @@ from rich.progress import track
 
 from kinema.evaluate.alignment.texts import cast_of, generator, other_camera, other_direction, other_place, other_subject, pick
 from kinema.evaluate.alignment.training import area_under_curve
-from kinema.evaluate.asked import COLORS, read
 from kinema.evaluate.metrics.clip import Clip, Judges
 from kinema.evaluate.metrics.table import METRICS
+from kinema.world.asked import COLORS, read
 from kinema.world.captions import user_prompt
 from kinema.world.grammar import with_article
 from kinema.world.motion import PATHS

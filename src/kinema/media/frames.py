@@ -29,3 +29,15 @@ def fill(frames: Float[Tensor, "T C H W"], height: int, width: int) -> Float[Ten
     tall, wide = (max(round(side * scale), least) for side, least in ((frames.shape[2], height), (frames.shape[3], width)))
     top, left = (tall - height) // 2, (wide - width) // 2
     return resize(frames, tall, wide)[..., top : top + height, left : left + width]
+
+
+def shown_whole(picture: UInt8[Tensor, "h w 3"], height: int, width: int) -> UInt8[Tensor, "H W 3"]:
+    """Resize until the picture fits in, then put it in the middle; around it is the median colour of its rim."""
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    tall, wide = (max(round(side * scale), 1) for side in picture.shape[:2])
+    rim = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).float().median(0).values
+    canvas = rim.expand(height, width, 3).clone()
+    top, left = (height - tall) // 2, (width - wide) // 2
+    scaled = resize(rearrange(picture[None].float(), "T H W C -> T C H W"), tall, wide)[0]
+    canvas[top : top + tall, left : left + wide] = rearrange(scaled, "C H W -> H W C")
+    return canvas.round().clamp(0, 255).to(torch.uint8)

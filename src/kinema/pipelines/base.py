@@ -111,6 +111,8 @@ class Request:
     strength: float = 0.5  # noise level at which that second pass begins
     typed: str | None = None  # what the person wrote, where `prompt` is a rewriting of it
     given: tuple[Given, ...] = ()  # pictures and videos that it begins with, ends with, or passes through
+    reference: Given | None = None  # a picture of the subject, which is no frame of the video; None: as `recalls` says
+    recalls: bool = True  # a model that remembers its world looks up the subject that the prompt names
     stability: bool = False  # start from a trace of the first picture in every frame: less motion, fewer surprises
 
     def __post_init__(self):
@@ -198,5 +200,9 @@ def check_given(config: ModelConfig, request: Request) -> None:
         raise InputError(f"model={config.name!r} sees its picture at one size: leave draft={request.draft} out")
     if places and not config.needs_picture and "frames" not in config.conditions:
         raise InputError(f"model={config.name!r} was not trained to take pictures or video: use mini, or an image-to-video model")
+    if request.reference and "reference" not in config.conditions:
+        raise InputError(
+            f"model={config.name!r} was not trained to take a picture of its subject: use mini, or begin with the picture (--image)"
+        )
     if len(places) == request.frames:
         raise InputError(f"all {request.frames} frames are given: nothing is left to make; ask for more --frames")

@@ -19,11 +19,19 @@ from kinema.text.encoder import TextStates
 TRACE = 0.001  # of the first frame in the noise, with stability
 
 
-def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, known: Known | None, stream: Stream | None = None) -> Velocity:
+def bind(
+    dit: DiT,
+    states: TextStates,
+    embedded: Float[Tensor, " 1"] | None,
+    known: Known | None,
+    stream: Stream | None = None,
+    reference: Float[Tensor, "1 C r h w"] | None = None,
+) -> Velocity:
     """The model with one trimmed text and what is given, as a velocity of latents [1 C t h w] alone; what is given never moves.
 
-    stream: says when blocks are left out.
+    stream: says when blocks are left out. reference: what the subject looks like, for models that take it.
     """
+    shown = {} if reference is None else {"reference": reference.to(states.states.dtype)}
     beside = known.beside if known and dit.config.image_condition == "latent_concat" else []
     kept = None if beside else known
 
@@ -31,7 +39,7 @@ def bind(dit: DiT, states: TextStates, embedded: Float[Tensor, " 1"] | None, kno
         time = torch.tensor([1000 * sigma], device=x.device)
         latents = torch.cat([x, *beside], dim=1).to(states.states.dtype)
         with sparing(dit, stream, sigma):
-            found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None)
+            found = dit(latents, time, states.states, None, states.pooled, embedded, kept.given if kept else None, **shown)
         return found.masked_fill(kept.mask, 0) if kept else found
 
     return velocity

@@ -165,12 +165,17 @@ class Plan:
     def need_of(self, latent: LatentShape, pattern: Pattern | None = None) -> Need:
         """A step of a single process."""
         at = (self.config.text.text_len, self.placement.dtype, self.accelerator, pattern, self.form)
-        return need_of_dit(self.config.dit, latent, *at)
+        return need_of_dit(self.config.dit, replace(latent, t=latent.t + self.seen), *at)
 
     @property
     def tokens(self) -> int:
         """Bytes of a video's tokens in the trunk."""
-        return self.latent.tokens * self.config.dit.width * self.placement.dtype.itemsize
+        return replace(self.latent, t=self.latent.t + self.seen).tokens * self.config.dit.width * self.placement.dtype.itemsize
+
+    @property
+    def seen(self) -> int:
+        """Latent frames that show the subject and stand before the video."""
+        return int("reference" in self.config.conditions)
 
     @cached_property
     def blocks(self) -> list[int]:
@@ -195,8 +200,8 @@ class Plan:
 
     @property
     def encoded(self) -> int:
-        """Frames that the VAE reads: what is given, or all of a draft."""
-        return self.request.frames if self.request.draft else self.given
+        """Frames that the VAE reads: what is given, a picture of the subject, or all of a draft."""
+        return self.request.frames if self.request.draft else max(self.given, self.seen)
 
     @cached_property
     def encoding(self) -> Need:

@@ -18,7 +18,14 @@ from kinema.pipelines.store import ModelFiles
 from kinema.version import __version__
 
 REPOSITORY = Path(__file__).parents[3]  # where the package runs from a checkout
-LATER = ("given", "stability", "cache", "forecast", "draft")  # fields that older recipes do not have: said only where they are used
+LATER = (
+    "given",
+    "stability",
+    "cache",
+    "forecast",
+    "draft",
+    "reference",
+)  # fields that older recipes do not have: said only where they are used
 WEIGHT_ENDINGS = (".safetensors", ".pt", ".gguf")
 
 
@@ -71,8 +78,12 @@ def recipe_of(request: Request, config: ModelConfig, weights: dict[str, str], pl
 def facts_of(request: Request) -> dict[str, Any]:
     """The request as plain data; of given files what they hold, not where they lie."""
     plain = asdict(request) | {"given": [each.facts() for each in request.given]}
+    if request.reference:
+        plain["reference"] = request.reference.facts()
     if not request.draft:
         del plain["strength"]
+    if request.recalls:
+        del plain["recalls"]
     return {name: value for name, value in plain.items() if value or name not in LATER}
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinema.conditioning.frames import Given, Known, Places, cut, encode_places, places_of
+from kinema.conditioning.reference import encode_reference, picture_of
 from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT
 from kinema.errors import InputError, KinemaError
@@ -56,6 +57,7 @@ from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_parts
 from kinema.weights import load_dit, load_vae
+from kinema.world.memory import recall
 
 LOG = logging.getLogger(__name__)
 
@@ -311,7 +313,7 @@ class VideoPipeline:
             self.hashes.start()
         if not self.states.keys() >= set(self.texts_of(request)):
             self.prepare([request])
-        noise = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device)
+        noise, reference = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device), self.reference(request)
         work, places = spans(noise.shape[2], self.window(request)), self.places(request)
         first, each = (request.steps if request.draft else 0) * len(work), len(request.sigmas) - 1
         whole, part, before = noise[0, :, :0].float().cpu(), None, range(0)
@@ -321,7 +323,8 @@ class VideoPipeline:
             shape = replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape
             known, under = self.known(shown | places_within(places, span), shape), self.known(places_within(drafted, span), shape)
             start = start_of(noise[:, :, span.start : span.stop], known, under, request, self.config.dit)
-            part = self.denoise(request, start, known, (first + number * each, first + len(work) * each), on_step, on_clean)
+            velocity, steps = self.velocity(request, known, reference), (first + number * each, first + len(work) * each)
+            part = self.denoise(request, start, velocity, steps, on_step, on_clean)
             whole, before = torch.cat([whole, part[:, whole.shape[1] - span.start :]], dim=1), span
         return whole
 
@@ -337,7 +340,7 @@ class VideoPipeline:
         self,
         request: Request,
         start: Float[Tensor, "1 C t h w"],
-        known: Known | None,
+        velocity: Velocity,
         steps: tuple[int, int],
         on_step: OnStep,
         on_clean: OnClean,
@@ -352,7 +355,6 @@ class VideoPipeline:
             on_step("denoise", before + done, total)
 
         with self.clock("denoise"), self.at_work(dit):
-            velocity = self.velocity(request, known)
             latents = SAMPLERS[request.sampler](velocity, start, request.sigmas, tell)
         return latents[0].float().cpu()
 
@@ -386,15 +388,32 @@ class VideoPipeline:
         with self.clock("encode"), self.at_work(vae):
             return encode_places(places, shape, vae)
 
-    def velocity(self, request: Request, known: Known | None = None) -> Velocity:
-        """The model bound to the request's texts and what is given, guided as the request says."""
+    def reference(self, request: Request) -> Float[Tensor, "1 C one h w"] | None:
+        """Latents of what the subject looks like, on the device of each peer; None for models that take none."""
+        if "reference" not in self.config.conditions:
+            return None
+        recalled = recall(request.prompt) if request.recalls and not request.reference else None
+        if recalled:
+            LOG.info("recalled %r for the prompt's subject", recalled.noun)
+
+        def seen() -> Tensor:
+            with self.clock("encode"), self.at_work(self.vae):
+                return encode_reference(picture_of(request.reference, recalled), request.shape, self.vae)
+
+        return self.world.share(seen).to(self.placement.device)
+
+    def velocity(self, request: Request, known: Known | None = None, reference: Float[Tensor, "1 C one h w"] | None = None) -> Velocity:
+        """The model bound to the request's texts, what is given and what the subject looks like, guided as the request says."""
         device, dtype = self.placement.device, self.placement.dtype
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
         cache = BlockCache(request.cache, request.forecast, self.world.total) if request.cache else None
         streams = [cache.stream() if cache else None for _ in self.texts_of(request)]
         texts = [self.states[key].to(device, dtype) for key in self.texts_of(request)]
-        velocities = [bind(self.dit, text, embedded, known, stream) for text, stream in zip(texts, streams, strict=True)]
+        shown = [reference, None if reference is None else torch.zeros_like(reference)]  # the unconditional half knows nothing
+        velocities = [
+            bind(self.dit, text, embedded, known, stream, seen) for text, stream, seen in zip(texts, streams, shown, strict=False)
+        ]
         guided = velocities[0]
         if len(velocities) > 1:
             guided = guided_within(classifier_free(velocities[1], guided, request.guidance), guided, request.guidance_interval)

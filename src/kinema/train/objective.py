@@ -31,12 +31,12 @@ class FlowConfig:
     shift_tokens: int | None = None  # L; other sizes are shifted with the square root of their tokens. None: all alike
     text_dropout: float = 0.1  # share of samples that see the empty prompt, for classifier-free guidance
     given_share: float = 0.0  # of samples with some clean latent frames, which the model continues or fills in
+    reference_dropout: float = 0.1  # share of samples that do not see their reference; nor do those without text
 
     def __post_init__(self):
-        if not self.shift > 0 or not (0 <= self.text_dropout <= 1 and 0 <= self.given_share <= 1):
-            raise InputError(
-                f"shift={self.shift} must be above 0; text_dropout={self.text_dropout} and given_share={self.given_share} between 0 and 1"
-            )
+        shares = {name: getattr(self, name) for name in ("text_dropout", "given_share", "reference_dropout")}
+        if not self.shift > 0 or not all(0 <= share <= 1 for share in shares.values()):
+            raise InputError(f"shift={self.shift} must be above 0, and shares between 0 and 1: {shares}")
 
     def shift_at(self, tokens: int) -> float:
         """A larger picture needs more noise to be hidden as well: shift grows with the side, and is never below 1 on that account.
@@ -56,6 +56,7 @@ class Draws:
     dropped: Bool[Tensor, " B"]  # whose text is left out
     given: Bool[Tensor, "B t"]  # latent frames that stay clean
     noise: Float[Tensor, "B C t h w"]
+    unseen: Bool[Tensor, " B"] | None = None  # whose reference is left out; None: nobody's
 
 
 def draw(shape: torch.Size, tokens: int, total: int, first: int, seed: int, config: FlowConfig, device: torch.device) -> Draws:
@@ -64,10 +65,11 @@ def draw(shape: torch.Size, tokens: int, total: int, first: int, seed: int, conf
     sigma = training_sigmas(total, config.shift_at(tokens), generator)[part]
     dropped = (torch.rand(total, generator=generator) < config.text_dropout)[part]
     given = clean_frames(total, shape[2], config.given_share, generator)[part]
+    unseen = dropped | (torch.rand(total, generator=generator) < config.reference_dropout)[part]
     noise, own = torch.empty(shape, device=device), torch.Generator(device)
     for place, each in enumerate(noise):
         each.normal_(generator=own.manual_seed(hashed(seed, first + place)))
-    return Draws(sigma.to(device), dropped.to(device), given.to(device), noise)
+    return Draws(sigma.to(device), dropped.to(device), given.to(device), noise, unseen.to(device))
 
 
 def clean_frames(batch: int, frames: int, share: float, generator: torch.Generator) -> Bool[Tensor, "B t"]:
@@ -105,11 +107,15 @@ def flow_loss(
     mask: Bool[Tensor, "B L"] | None,
     pooled: Float[Tensor, "B p"],
     draws: Draws,
+    reference: Float[Tensor, "B C r h w"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Each sample's squared error of the velocity, a mean over the frames that are not given; bfloat16 inside, float32 outside."""
     noisy = torch.where(draws.given[:, None, :, None, None], data, interpolate(data, draws.noise, draws.sigma))
+    if reference is not None and draws.unseen is not None:
+        reference = reference.masked_fill(draws.unseen[:, None, None, None, None], 0)
+    shown = {} if reference is None else {"reference": reference}
     with torch.autocast(data.device.type, torch.bfloat16):
-        velocity = forward(noisy, 1000 * draws.sigma, text, mask, pooled, given=draws.given)
+        velocity = forward(noisy, 1000 * draws.sigma, text, mask, pooled, given=draws.given, **shown)
     error = (velocity.float() - velocity_target(data, draws.noise)).square().mean((1, 3, 4))
     return (error * ~draws.given).sum(1) / (~draws.given).sum(1)
 

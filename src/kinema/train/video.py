@@ -38,6 +38,7 @@ class VideoTask:
     compute: float | None = None  # C: the most that B·L^exponent may be, beside a row's limit of tokens
     exponent: float = 1.0  # as `kinema train --plan --calibrate` measures it
     sample: bool = True  # draw latents from the posterior; False reads only its mean
+    references: bool = False  # the model sees a picture of what a clip shows, where the folders have one
     workers: int = 2  # threads that read
     follow: float = 0.0  # above 0: folders are still being written; wait so many seconds for the first clips, take in more as they come
     start_samples: int = 32  # clips to wait for, where folders are followed
@@ -53,7 +54,7 @@ class VideoTask:
 
     def loader(self, row: Stage) -> LoaderConfig:
         """What one row reads."""
-        same = {name: getattr(self, name) for name in ("compute", "exponent", "sample", "workers", "follow", "start_samples")}
+        same = {name: getattr(self, name) for name in ("compute", "exponent", "sample", "references", "workers", "follow", "start_samples")}
         of_row = {name: getattr(row, name) for name in ("tokens", "image_share", "sides", "frames")}
         where = {"folders": self.reviewed} if row.reviewed else {"folders": self.folders, "weights": self.weights}
         return LoaderConfig(**where, **same, **of_row)
@@ -137,7 +138,7 @@ class VideoTraining(Task):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draws = self.batches.next()
         text, mask, pooled = drop_text(batch.text, batch.text_mask, batch.pooled, self.batches.null, draws.dropped)
-        each = flow_loss(self.model, batch.latents, text, mask, pooled, draws)
+        each = flow_loss(self.model, batch.latents, text, mask, pooled, draws, batch.reference)
         self.last = self.work_of(batch.bucket, len(each), text.shape[1])
         mean = each.sum() * self.batches.ranks / batch.total  # the mean over ranks is the mean over samples, however they were cut
         stage = torch.tensor(float(self.batches.place))
@@ -147,7 +148,8 @@ class VideoTraining(Task):
         return self.last
 
     def work_of(self, bucket: Bucket, samples: int, text: int) -> Work:
-        flops = training_flops(self.model.config, samples, bucket.tokens, text)
+        seen = bucket.tokens // bucket.latent.t if self.batches.task.references else 0
+        flops = training_flops(self.model.config, samples, bucket.tokens + seen, text)
         return Work(samples=samples, tokens=samples * bucket.tokens, flops=flops, size=str(bucket))
 
     def sample(self, weights: dict[str, Tensor], step: int) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from kinema.evaluate.asked import COLORS, nouns, other_actions
 from kinema.evaluate.metrics.clip import Clip
+from kinema.world.asked import COLORS, nouns, other_actions
 from kinema.world.style import STYLES
 
 OTHERS = 5  # wrong texts beside the right one

@@ -15,11 +15,11 @@ from kinema.caption.camera import features, network, probabilities
 from kinema.caption.flowfield import measure
 from kinema.evaluate.alignment.model import ImageText, seen
 from kinema.evaluate.alignment.styles import Styles
-from kinema.evaluate.asked import Asked, read
 from kinema.evaluate.backbones import HEAD
 from kinema.evaluate.direction import FLOW_HEIGHT, grey_frames, opencv
 from kinema.records import CAMERA_MOVEMENTS
 from kinema.vae.perceptual import PerceptualDistance
+from kinema.world.asked import Asked, read
 from kinema.world.recogniser import Reading, Sight
 
 LOOKS = 9  # frames that the judges see, evenly spread; every other one is one of the image-text model's five

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kinema.errors import InputError
-from kinema.evaluate.asked import actions, nouns, other_actions, read
 from kinema.evaluate.promptsets import GENERAL, WAY_POINTS, read_set, world_set
+from kinema.world.asked import actions, nouns, other_actions, read
 from kinema.world.sprites import default_path, labelled_subjects
 
 
