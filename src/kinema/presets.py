@@ -79,8 +79,8 @@ MINI_DIT = DiTConfig(
 
 def mini() -> ModelConfig:
     """What ships with the package: trained on its embedded world, runs on a laptop."""
-    defaults = Defaults(frames=33, height=128, width=128, fps=12, steps=30, guidance=5.0, window=33)
-    return ModelConfig(name="mini", dit=MINI_DIT, vae=mini_vae(), text=MINI, defaults=defaults, conditions=("frames",))
+    defaults = Defaults(frames=33, height=128, width=128, fps=12, steps=30, guidance=5.0, draft_side=64, strength=0.4, window=33)
+    return ModelConfig(name="mini", dit=MINI_DIT, vae=mini_vae(), text=MINI, defaults=defaults, conditions=("frames", "reference"))
 
 
 def tiny() -> ModelConfig:

@@ -10,7 +10,17 @@ import pytest
 
 from kinema.curation.judge import Marks, of_transitions
 from kinema.curation.operator import Item, Rejection, Span
-from kinema.curation.shots import Confirmation, Shots, Signals, Transition, pieces, probabilities, stretches, transitions
+from kinema.curation.shots import (
+    Confirmation,
+    Shots,
+    Signals,
+    Transition,
+    analyse,
+    pieces,
+    probabilities,
+    stretches,
+    transitions,
+)
 from kinema.media.video import write_video
 
 FPS = 24.0
@@ -61,6 +71,14 @@ def test_opinions_with_no_shot_between_them_are_one_transition():
     assert transitions(signals) == [Transition(80, 95)]
 
 
+def test_a_fade_through_black_is_one_transition_however_slowly_it_goes():
+    signals = replace(quiet(), proposed=(100, 112))
+    signals.cut[99] = signals.cut[111] = 0.9
+    assert transitions(signals) == [Transition(100, 100), Transition(112, 112)]
+    signals.luma[100:113] = [*np.linspace(84, 0, 7), *np.linspace(12, 84, 6)]
+    assert transitions(signals) == [Transition(100, 112)]
+
+
 def test_shots_keep_their_distance_from_transitions_but_not_from_the_films_ends():
     found = [Transition(50, 50), Transition(100, 120)]
     assert stretches(found, 200, 4) == [(0, 46), (54, 96), (124, 200)]
@@ -85,13 +103,23 @@ def test_windows_give_every_frame_one_probability(count: int):
     assert ((heads >= 0) & (heads <= 1)).all()
 
 
-def test_the_films_beginning_is_repeated_as_context():
+def test_before_its_beginning_and_after_its_end_a_film_runs_backwards():
     frames = np.random.default_rng(0).integers(0, 256, (120, 27, 48, 3), dtype=np.uint8)
     confirmation = Confirmation()
     for frame in frames:
         confirmation.push(frame)
-    first = np.concatenate([np.repeat(frames[:1], 25, axis=0), frames[:75]])
-    assert confirmation.finish()[:, :50] == pytest.approx(probabilities(first)[:, 25:75], abs=1e-5)
+    heads, first = confirmation.finish(), np.concatenate([frames[25:0:-1], frames[:75]])
+    assert heads[:, :50] == pytest.approx(probabilities(first)[:, 25:75], abs=1e-5)
+    last = np.concatenate([frames[75:], frames[-2:-57:-1]])  # the third window begins 25 frames before the first that it judges
+    assert heads[:, 100:] == pytest.approx(probabilities(last)[:, 25:45], abs=1e-5)
+
+
+def test_what_moves_fast_to_the_very_end_is_no_cut(tmp_path: Path):
+    wide = np.concatenate([scene(4, 1)[0]] * 3, axis=1)
+    fast = np.stack([np.roll(wide, -24 * t, axis=1)[:, :256] for t in range(40)])
+    path = tmp_path / "fast.mp4"
+    write_video(path, fast, FPS)
+    assert transitions(analyse(Item("fast", path, "source"))) == []
 
 
 def scene(seed: int, frames: int) -> np.ndarray:

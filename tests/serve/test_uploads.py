@@ -125,6 +125,16 @@ def test_a_form_carries_the_picture_and_json_its_name(client, field):
     assert (sent["given"][0]["at"], sent["given"][0]["kind"]) == (0 if field == "input_reference" else -1, "picture")
 
 
+def test_a_picture_of_the_subject_is_no_frame_of_the_video(client):
+    form = {name: (None, str(value)) for name, value in SMALL.items()} | {"subject": ("p.png", picture())}
+    sent = client.post("/v1/videos", files=form).json()["kinema"]["request"]
+    assert not sent.get("given")
+    assert (sent["reference"]["kind"], len(sent["reference"]["sha256"])) == ("picture", 64)
+    alone = client.post("/v1/videos", json=SMALL | {"recalls": False}).json()["kinema"]["request"]
+    assert alone["recalls"] is False
+    assert "reference" not in alone
+
+
 def test_a_repeated_form_with_a_file_is_the_same_job(client):
     form = {name: (None, str(value)) for name, value in SMALL.items()} | {"input_reference": ("p.png", picture())}
     first, second = (client.post("/v1/videos", files=form, headers={"Idempotency-Key": "k"}).json()["id"] for _ in range(2))

@@ -30,7 +30,7 @@ def run_world(args: argparse.Namespace) -> None:
     from kinema.evaluate.world import RECOGNISER, evaluate_world
 
     pipeline = load(args, args.preset, args.dtype)
-    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift}
+    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "recalls": False if args.no_recall else None}
     chosen = {name: value for name, value in given.items() if value is not None}
     evaluate_world(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
     print(args.out / "scores.json")
@@ -42,6 +42,7 @@ def world_flags(parser: argparse.ArgumentParser, name: str, count: int) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
     parser.add_argument("--guidance", type=float, metavar="G", help="guidance scale; default: the model's own")
     parser.add_argument("--shift", type=float, metavar="S", help="shift of the noise levels; default: by the number of steps")
+    parser.add_argument("--no-recall", action="store_true", help="the model may not look up what its subjects look like")
     out = Path(f"outputs/evaluate-{name}")
     parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="goes on where it stopped; default: %(default)s")
     parser.add_argument("--recogniser", type=Path, metavar="DIR", help="the judge's weights; default: the shipped ones")
@@ -57,7 +58,8 @@ def run_i2v(args: argparse.Namespace) -> None:
 
     pipeline = load(args, args.preset, args.dtype)
     height, width = args.size or (None, None)
-    given = {"steps": args.steps, "guidance": args.guidance, "shift": args.shift, "frames": args.frames, "height": height, "width": width}
+    given = {name: getattr(args, name) for name in ("steps", "guidance", "shift", "frames")} | {"height": height, "width": width}
+    given["recalls"] = False if args.no_recall else None
     chosen = {name: value for name, value in given.items() if value is not None}
     evaluate_i2v(pipeline, args.out, args.count, chosen, args.recogniser or RECOGNISER, args.pack)
     print(args.out / "scores.json")

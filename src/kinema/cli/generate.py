@@ -68,11 +68,12 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--forecast", action="store_true", help="with --cache: continue what is left out as a straight line")
     group.add_argument(
-        "--draft", type=float, metavar="SHARE", help="make it first with sides of this share, then again from that: 0.5 is usual, 0 is none"
+        "--draft",
+        type=float,
+        metavar="SHARE",
+        help="make it first with sides of this share, then again from that: 0.5 is usual, 0 is none; default: the model's own",
     )
-    group.add_argument(
-        "--strength", type=float, metavar="S", help="with --draft: noise level at which the second pass begins; default: 0.5"
-    )
+    group.add_argument("--strength", type=float, metavar="S", help="noise level at which the second pass begins; default: the model's own")
     group.add_argument("--shift", type=float, metavar="S", help="how much of the schedule is spent at high noise")
     group.add_argument("--sampler", metavar="NAME", help="euler, heun or the multistep one; `kinema info` lists them")
     group.add_argument("--negative", metavar="TEXT", help="what to keep away from; for models with classifier-free guidance")
@@ -196,10 +197,10 @@ def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -
     height, width = args.size or (None, None)
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None
     chosen |= {"given": given_of(args), "reference": reference_of(args), "recalls": not args.no_recall, "stability": args.stability}
-    if args.strength is not None and not args.draft:
-        raise InputError(f"strength={args.strength} is of the pass after a draft, and there is none: add --draft 0.5")
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))
     request = pipeline.config.request(row.prompt, args.guidance, seed=seed, height=height, width=width, typed=row.typed, **chosen)
+    if args.strength is not None and not request.draft:
+        raise InputError(f"strength={args.strength} is of the pass after a draft, and there is none: add --draft 0.5")
     say_crops(request)
     return request.variants(args.num_videos)
 

@@ -6,6 +6,7 @@ largest picture stays, then the longest clip. Thresholds: docs/filters.md.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import cv2
@@ -21,22 +22,28 @@ SIDE, KEPT = 32, 8  # pixels, and frequencies of each axis, of a hash
 SLICE = 4096  # clips whose neighbours are asked for at a time
 
 
-def perceptual_hash(luma: UInt8[np.ndarray, "h w"]) -> int:
-    """64 bits: which of a small picture's 64 lowest cosine terms (without the mean) exceed their median."""
-    small = cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+def small_luma(luma: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "32 32"]:
+    return cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def perceptual_hash(small: Float[np.ndarray, "32 32"]) -> str:
+    """64 bits as 16 hex digits: which of a small picture's 64 lowest cosine terms (without the mean) exceed their median."""
     terms = cv2.dct(small)[: KEPT + 1, : KEPT + 1].ravel()[1 : KEPT * KEPT + 1]
-    return int.from_bytes(np.packbits(terms > np.median(terms)).tobytes(), "big")
+    return np.packbits(terms > np.median(terms)).tobytes().hex()
 
 
 def fingerprint(frames: UInt8[np.ndarray, "T h w 3"]) -> str:
-    """Hashes of 8 frames, 16 hex digits each, with a space between."""
-    return " ".join(f"{perceptual_hash(luma):016x}" for luma in gray(spread(frames, FRAMES)))
+    """Hashes of 8 frames, and after a bar those of what changes from each to the next, with a space between."""
+    small = [small_luma(luma) for luma in gray(spread(frames, FRAMES))]
+    changes = [after - before for before, after in pairwise(small)]
+    return " | ".join(" ".join(map(perceptual_hash, each)) for each in (small, changes))
 
 
-def agreeing(one: str, other: str, bits: int) -> int:
-    """How many frames' hashes differ by at most `bits`."""
-    pairs = zip(one.split(), other.split(), strict=False)
-    return sum((int(a, 16) ^ int(b, 16)).bit_count() <= bits for a, b in pairs)
+def agreeing(one: str, other: str, bits: int) -> tuple[int, int]:
+    """How many hashes of frames, and of changes, differ by at most `bits`."""
+    sides = [zip(a.split(), b.split(), strict=False) for a, b in zip(one.split("|"), other.split("|"), strict=True)]
+    frames, changes = (sum((int(a, 16) ^ int(b, 16)).bit_count() <= bits for a, b in pairs) for pairs in sides)
+    return frames, changes
 
 
 def neighbours(vectors: Float[np.ndarray, "n D"], least: float, count: int) -> Iterator[tuple[int, int, float]]:
@@ -59,7 +66,7 @@ class Duplicates:
     """Throws away all but one of the clips that show the same."""
 
     name: ClassVar[str] = "duplicates"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     over: ClassVar[Level] = "set"
     needs: ClassVar[tuple[str, ...]] = ("geometry", "fingerprint", "embedding")
     gives: ClassVar[tuple[Metric, ...]] = (Metric("duplicate_of"), Metric("nearest_cosine", "cosine"))
@@ -67,6 +74,10 @@ class Duplicates:
     likely_cosine: float = 0.75  # above: the same if the hashes agree
     bits: int = 6  # in which two hashes may differ
     hashes: int = 6  # of 8 that must agree
+    rough_cosine: float = 0.93  # above: the same if frames agree roughly and change alike
+    rough_bits: int = 16  # in which two hashes may then differ
+    rough_frames: int = 5  # of 8 frames
+    rough_changes: int = 4  # of the 7 changes between them
     nearest: int = 32  # neighbours looked at
 
     def run_set(self, table: Table) -> Mapping[str, Rows]:
@@ -87,7 +98,7 @@ class Duplicates:
         if len(order):
             for a, b, cosine in neighbours(np.ascontiguousarray(vectors[order], np.float32), self.likely_cosine, self.nearest):
                 nearest[a], nearest[b] = max(nearest.get(a, -1.0), cosine), max(nearest.get(b, -1.0), cosine)
-                if cosine >= self.cosine or self.looks_alike(hashes[order[a]], hashes[order[b]]):
+                if cosine >= self.cosine or self.looks_alike(hashes[order[a]], hashes[order[b]], cosine):
                     same.setdefault(b, []).append(a)
         for group in exact_groups(files, order):
             for later in group[1:]:
@@ -98,8 +109,15 @@ class Duplicates:
                 twin[place] = kept[0]
         return twin, nearest
 
-    def looks_alike(self, one: Value, other: Value) -> bool:
-        return isinstance(one, str) and isinstance(other, str) and agreeing(one, other, self.bits) >= self.hashes
+    def looks_alike(self, one: Value, other: Value, cosine: float) -> bool:
+        """By their frames; or, where the embeddings agree well, by frames that agree roughly and change alike: one fixed camera shows the
+        same room again and again, but not the same movement in it."""
+        if not (isinstance(one, str) and isinstance(other, str)):
+            return False
+        if agreeing(one, other, self.bits)[0] >= self.hashes:
+            return True
+        frames, changes = agreeing(one, other, self.rough_bits)
+        return cosine >= self.rough_cosine and frames >= self.rough_frames and changes >= self.rough_changes
 
     def rows_of(self, table: Table, twin: int | None, order: np.ndarray, cosine: float | None) -> Rows:
         first = None if twin is None else table.items[order[twin]].key

@@ -194,9 +194,10 @@ class Text(OnClip):
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint(OnClip):
-    """Perceptual hashes of eight frames."""
+    """Perceptual hashes of eight frames and of what changes between them."""
 
     name: ClassVar[str] = "fingerprint"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = (Metric("fingerprint"),)
 
     def run(self, item: Item, values: Values) -> Rows:

@@ -28,6 +28,7 @@ NEAR = 3  # frames between two opinions on one cut
 HARD = 3  # frames: a longer transition is gradual
 SHOT = 8  # frames: what is shorter, between two transitions, belongs to one gradual transition
 DARK, LEAST_DARK = 12.0, 4  # mean luma, and frames, of a stretch of black
+LONGEST_FADE, RESTLESS, MOSTLY = 24, 3.0, 0.8  # frames, levels of mean luma a frame, share of frames, between the two ends of a fade
 ADAPTIVE = {"adaptive_threshold": 3.0, "window_width": 2, "min_content_val": 15.0, "min_scene_len": 8}
 HISTOGRAM = {"threshold": 0.2, "bins": 128, "min_scene_len": 8}
 
@@ -63,7 +64,11 @@ def probabilities(window: UInt8[np.ndarray, "T 27 48 3"]) -> Float[np.ndarray, "
 
 
 class Confirmation:
-    """Feeds TransNetV2 with overlapping windows as frames come; both ends of the film are repeated."""
+    """Feeds TransNetV2 with overlapping windows as frames come.
+
+    Beyond its ends the film runs backwards. Were its first and last frames repeated, as is usual, what moves fast would seem to freeze
+    there, which looks like a cut.
+    """
 
     def __init__(self) -> None:
         self.frames: list[np.ndarray] = []
@@ -71,10 +76,10 @@ class Confirmation:
         self.count = 0
 
     def push(self, tiny: UInt8[np.ndarray, "27 48 3"]) -> None:
-        if not self.frames:
-            self.frames = [tiny] * RIM
         self.frames.append(tiny)
         self.count += 1
+        if not self.heads and len(self.frames) == WINDOW - RIM:
+            self.frames = mirrored_ends(self.frames, RIM, 0)
         if len(self.frames) == WINDOW:
             self.read()
 
@@ -83,10 +88,18 @@ class Confirmation:
         self.frames = self.frames[WINDOW - 2 * RIM :]
 
     def finish(self) -> Float[np.ndarray, "2 T"]:
-        while sum(head.shape[1] for head in self.heads) < self.count:
-            self.frames += [self.frames[-1]] * (WINDOW - len(self.frames))
+        if not self.heads:
+            self.frames = mirrored_ends(self.frames, RIM, 0)
+        windows = -(-(self.count - sum(head.shape[1] for head in self.heads)) // (WINDOW - 2 * RIM))
+        self.frames = mirrored_ends(self.frames, 0, max(2 * RIM + windows * (WINDOW - 2 * RIM) - len(self.frames), 0))
+        for _ in range(windows):
             self.read()
         return np.concatenate(self.heads, axis=1)[:, : self.count]
+
+
+def mirrored_ends(frames: list[np.ndarray], before: int, after: int) -> list[np.ndarray]:
+    """So many frames more at each end, as if the film went back there."""
+    return [frames[place] for place in np.pad(np.arange(len(frames)), (before, after), mode="reflect")]
 
 
 class Proposals:
@@ -158,6 +171,11 @@ def dark_stretches(signals: Signals) -> list[Transition]:
     return [Transition(start, end) for start, end in runs(signals.luma < DARK) if end - start >= LEAST_DARK]
 
 
+def fades(luma: Float[np.ndarray, " n"]) -> bool:
+    """Whether a stretch, with the frame on either side, is no shot: it is short, and its brightness never rests."""
+    return len(luma) <= LONGEST_FADE and float(np.mean(np.abs(np.diff(luma)) >= RESTLESS)) >= MOSTLY
+
+
 def transitions(signals: Signals) -> list[Transition]:
     """All opinions together, those with no shot between them joined into one."""
     found = confirmed(signals) + dark_stretches(signals)
@@ -167,7 +185,7 @@ def transitions(signals: Signals) -> list[Transition]:
             found.append(Transition(cut, cut))
     joined: list[Transition] = []
     for each in sorted(found):
-        if joined and each.start <= joined[-1].end + SHOT:
+        if joined and (each.start <= joined[-1].end + SHOT or fades(signals.luma[joined[-1].end : each.start + 1])):
             joined[-1] = Transition(joined[-1].start, max(joined[-1].end, each.end))
         else:
             joined.append(each)
@@ -198,7 +216,7 @@ class Shots:
     """Cuts a source into clips of one shot each, their first frame clear."""
 
     name: ClassVar[str] = "shots"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     over: ClassVar[Level] = "source"
     needs: ClassVar[tuple[str, ...]] = ("probe",)
     gives: ClassVar[tuple[Metric, ...]] = (Metric("shots", "shots"), Metric("hard_cuts", "cuts"), Metric("gradual_cuts", "transitions"))

@@ -38,6 +38,8 @@ class Defaults:
     shift: float | None = None  # None: what the number of steps asks for
     sampler: str = "euler"
     negative: str = ""  # the prompt of the unconditional half
+    draft_side: int = 0  # pixels of the shorter side of a first pass; what is hardly larger has none. 0: one pass at any size
+    strength: float = 0.5  # noise level at which the second pass begins
     window: int | None = None  # T made at once; longer videos are made piece by piece, each continuing the last. None: any length
 
 
@@ -70,7 +72,9 @@ class ModelConfig:
         """
         named = {name: value for name, value in chosen.items() if value is not None}
         fields: dict[str, Any] = asdict(self.defaults) | {"prompt": prompt} | self.size_of(named.get("given", ())) | named
-        default, _ = fields.pop("guidance"), fields.pop("window")
+        default, side, _ = fields.pop("guidance"), fields.pop("draft_side"), fields.pop("window")
+        shorter = min(fields["height"], fields["width"])
+        fields = {"draft": side / shorter if side and shorter >= side + SIZE_STEP else 0.0} | fields
         scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])

@@ -21,7 +21,8 @@ except ImportError as error:
 
 EXAMPLE = "A cat walks on the grass, realistic style."
 FIELDS = (
-    "prompt", "typed", "model", "size", "frames", "steps", "seed", "guidance", "shift", "sampler", "fps", "negative", "lora", "lora_scale",
+    "prompt", "typed", "subject", "recalls", "model", "size", "frames", "steps", "seed", "guidance", "shift", "sampler", "fps", "negative",
+    "lora", "lora_scale",
 )  # fmt: skip
 GIVEN = ("input_reference", "last_frame", "continue_from")
 ACTED = ("prompt", "input_reference", "audio", "drive", "expression", "face", "steps", "seed", "guidance", "begin")
@@ -141,12 +142,15 @@ def lay_out_film(service: Service, side: Side) -> dict[str, Any]:
 
 
 def lay_out_prompt(side: Side) -> dict[str, Any]:
-    """The prompt, and what was typed where it was rewritten."""
+    """The prompt, what its subject looks like, and what was typed where the prompt was rewritten."""
     t = I18N
     made: dict[str, Any] = {"prompt": gr.Textbox(EXAMPLE, label=t("prompt"), placeholder=t("prompt_hint"), lines=3, max_length=4000)}
     with gr.Row():
         for mode in ("normal", "master"):
             made[mode] = gr.Button(t(f"rewrite_{mode}"), size="sm", min_width=80, elem_id=side.id(f"rewrite-{mode}"))
+    with gr.Accordion(t("subject"), open=False):
+        made["subject"] = gr.Image(label=t("subject"), elem_id=side.id("subject"), min_width=140, **PICTURE)
+        made["recalls"] = gr.Checkbox(True, label=t("recalls"), info=t("recalls_info"))
     made["typed"] = gr.Textbox(label=t("typed"), interactive=False, visible=False, elem_id=side.id("typed"))
     made["undo"] = gr.Button(t("undo"), size="sm", visible=False, elem_id=side.id("undo"))
     return made

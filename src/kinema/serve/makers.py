@@ -45,6 +45,8 @@ class Films:
     def make(self, job: Job, watch: "Watch") -> Path:
         wanted = {name: value for name, value in job.request.items() if name not in ("model", "lora")}
         given = [self.opened(job.user, each) for each in wanted.get("given", [])]
+        if wanted.get("reference"):
+            wanted["reference"] = self.opened(job.user, wanted["reference"])
         request = build(Request, wanted | {"given": given})
 
         def preview(_: int, clean: Tensor) -> None:

@@ -24,11 +24,11 @@ except ImportError as error:
     raise MissingExtraError(str(error.name), "serve") from error
 
 PREVIEW = "preview.webp"
-FILES = ("input_reference", "last_frame", "continue_from", "audio", "drive")  # fields that a form may fill with a file
+FILES = ("input_reference", "last_frame", "continue_from", "subject", "audio", "drive")  # fields that a form may fill with a file
 SPOKEN = ("audio", "drive", "expression", "face", "begin")  # fields that an avatar alone takes
 FILMED = (
     "size", "seconds", "frames", "fps", "shift", "sampler", "negative", "lora", "lora_scale", "rewrite", "typed", "stability",
-    "last_frame", "continue_from",
+    "last_frame", "continue_from", "subject", "recalls",
 )  # fmt: skip
 """Fields that an avatar does not take."""
 ORDERED = ("model", "size", "seconds", "prompt", "lora", "lora_scale", "rewrite", "priority", *FILES, *SPOKEN)
@@ -71,6 +71,8 @@ class VideoRequest(BaseModel):
     )
     last_frame: Reference | None = Field(None, description="Kinema: last frame, in the same way")
     continue_from: Reference | None = Field(None, description="Kinema: what the video continues: an upload, or a video made here, by id")
+    subject: Reference | None = Field(None, description="Kinema: a picture of the subject, which is no frame of the video, in the same way")
+    recalls: bool = Field(True, description="Kinema: a model that remembers its world looks up the subject that the prompt names")
     rewrite: Literal["normal", "master"] | None = Field(None, description="Kinema: rewrite the prompt as the model was trained to read it")
     typed: str | None = Field(None, max_length=4000, description="Kinema: what was typed, where the prompt is a rewriting of it already")
     stability: bool = Field(False, description="Kinema: stay close to the first frame: less motion, fewer surprises")
@@ -142,7 +144,7 @@ class Service:
             raise InputError(f"model={model!r} is not served here: use one of {', '.join(self.models)}")
         return self.models[model]
 
-    def request(self, wanted: VideoRequest, seed: int, given: tuple[Given, ...] = ()) -> Request:
+    def request(self, wanted: VideoRequest, seed: int, given: tuple[Given, ...] = (), subject: Given | None = None) -> Request:
         """With nothing left to choose. seed: where none was chosen."""
         fitting = self.fitting(wanted.model)
         refuse(wanted, SPOKEN, "without audio")
@@ -157,13 +159,14 @@ class Service:
         prompt = wanted.prompt
         if wanted.rewrite:
             prompt, chosen["typed"] = rewrite(prompt, wanted.rewrite).text, prompt
-        request = fitting.config.request(prompt, **chosen, given=given)
+        request = fitting.config.request(prompt, **chosen, given=given, reference=subject)
         fitting.check(request)
         return request
 
     def plain(self, user: str, wanted: VideoRequest, seed: int) -> dict[str, Any]:
         """The request as it lies in the queue: files that were given by what they hold, not where they lie."""
-        request = self.request(wanted, seed, self.given(user, wanted))
+        subject = given_as(self.upload(user, wanted.subject, "picture"), 0) if wanted.subject else None
+        request = self.request(wanted, seed, self.given(user, wanted), subject)
         check_given(self.fitting(wanted.model).config, request)
         facts = {name: value for name, value in facts_of(request).items() if value is not None}
         return {"model": wanted.model} | facts | self.adapter(wanted)

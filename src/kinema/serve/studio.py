@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.25  # seconds between looks at a running job
 PREVIEW_EVERY = 1.5  # seconds that a preview stays, so that its animation can be seen
-NO_ESTIMATE = ("model", "lora", "given", "stability")  # fields of a queued request that the expected time does not depend on
+NO_ESTIMATE = ("model", "lora", "given", "reference", "stability")  # fields of a queued request that the expected time does not depend on
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 LIVE: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private"}
 """Events that may say something (a message, a refusal) are live: messages need Gradio's queue."""
@@ -171,7 +171,7 @@ def work_named(service: Service, side: Side, named: dict[str, Any]) -> Work:
         chosen = asked.model_dump(include={"steps", "guidance", "begin", "expression"}) | dict.fromkeys(("image", "audio"), "")
         made = speech(seconds_of(files["audio"]), chosen | {"seed": 0, "drive": "given" if "drive" in files else None})
         return made.work(service.fitting(MODEL).config)
-    given = tuple(given_as(upload, LAST if name == "last_frame" else 0) for name, upload in files.items())
+    given = tuple(given_as(upload, LAST if name == "last_frame" else 0) for name, upload in files.items() if name != "subject")
     return work_of(service.fitting(asked.model).config, service.request(asked, 0, given))
 
 

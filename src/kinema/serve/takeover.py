@@ -158,6 +158,7 @@ class Takeover:
             "guidance": request.get("embedded_guidance") or request.get("guidance"),
             "lora": Path(lora).stem if Path(lora).stem in self.service.loras() else "",
             "lora_scale": float(scale or 1),
+            "recalls": bool(request.get("recalls", True)),
             "model": request["model"] if known else next(iter(self.service.models)),
         }
 
@@ -180,6 +181,8 @@ def named_files(plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             "continue_from" if each.get("kind") == "footage" else "input_reference" if each.get("at") == 0 else "last_frame",
             each.get("sha256"),
         )
+    if plain.get("reference"):
+        yield "subject", plain["reference"].get("sha256")
     for name, part in (("input_reference", "image"), ("audio", "audio"), ("drive", "drive")):
         if plain.get(part):
             yield name, plain[part]

@@ -34,6 +34,13 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "input_reference": ("First frame", "첫 프레임", "首帧"),
     "last_frame": ("Last frame", "마지막 프레임", "尾帧"),
     "continue_from": ("Continue a video", "영상 이어 만들기", "续写视频"),
+    "subject": ("A picture of the subject", "피사체 사진", "主体图片"),
+    "recalls": ("Look it up", "모델이 찾기", "由模型查找"),
+    "recalls_info": (
+        "where no picture is given, mini looks up what the prompt names",
+        "사진이 없으면 mini가 프롬프트에 나온 대상을 찾아 씁니다",
+        "没有图片时，mini 会查找提示词中的主体",
+    ),
     "stability": ("Steady", "안정적으로", "稳定"),
     "stability_info": ("stay close to the first frame: less motion", "첫 프레임에 가깝게, 움직임은 적게", "贴近首帧，运动更少"),
     "as_given": ("as given", "사진 비율대로", "随图片"),
