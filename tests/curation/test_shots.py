@@ -103,14 +103,16 @@ def test_windows_give_every_frame_one_probability(count: int):
     assert ((heads >= 0) & (heads <= 1)).all()
 
 
-def test_before_its_beginning_and_after_its_end_a_film_runs_backwards():
+def test_before_its_beginning_and_after_its_end_a_film_runs_backwards_for_a_moment():
     frames = np.random.default_rng(0).integers(0, 256, (120, 27, 48, 3), dtype=np.uint8)
     confirmation = Confirmation()
     for frame in frames:
         confirmation.push(frame)
-    heads, first = confirmation.finish(), np.concatenate([frames[25:0:-1], frames[:75]])
+    heads, first = confirmation.finish(), np.concatenate([np.repeat(frames[8:9], 17, axis=0), frames[8:0:-1], frames[:75]])
     assert heads[:, :50] == pytest.approx(probabilities(first)[:, 25:75], abs=1e-5)
-    last = np.concatenate([frames[75:], frames[-2:-57:-1]])  # the third window begins 25 frames before the first that it judges
+    last = np.concatenate(
+        [frames[75:], frames[-2:-10:-1], np.repeat(frames[-9:-8], 47, axis=0)]
+    )  # the third window begins 25 frames before the first that it judges
     assert heads[:, 100:] == pytest.approx(probabilities(last)[:, 25:45], abs=1e-5)
 
 

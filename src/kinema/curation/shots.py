@@ -23,6 +23,7 @@ from kinema.errors import MissingExtraError
 
 TINY = (27, 48)  # height and width that TransNetV2 sees
 WINDOW, RIM = 100, 25  # frames it sees at once, of which so many at each end only give context
+BACK = 8  # frames that a film seems to run backwards beyond its ends
 SURE, MAYBE = 0.5, 0.1  # its probability: alone, and where a detector proposes a cut
 NEAR = 3  # frames between two opinions on one cut
 HARD = 3  # frames: a longer transition is gradual
@@ -66,8 +67,8 @@ def probabilities(window: UInt8[np.ndarray, "T 27 48 3"]) -> Float[np.ndarray, "
 class Confirmation:
     """Feeds TransNetV2 with overlapping windows as frames come.
 
-    Beyond its ends the film runs backwards. Were its first and last frames repeated, as is usual, what moves fast would seem to freeze
-    there, which looks like a cut.
+    Beyond its ends the film runs backwards for a moment. Were its first and last frames repeated, as is usual, what moves fast would seem
+    to freeze there, which looks like a cut; were it to run back further, a dissolve would undo itself.
     """
 
     def __init__(self) -> None:
@@ -98,8 +99,10 @@ class Confirmation:
 
 
 def mirrored_ends(frames: list[np.ndarray], before: int, after: int) -> list[np.ndarray]:
-    """So many frames more at each end, as if the film went back there."""
-    return [frames[place] for place in np.pad(np.arange(len(frames)), (before, after), mode="reflect")]
+    """So many frames more at each end, as if the film went back there for BACK frames and then stood still."""
+    last, back = len(frames) - 1, min(BACK, len(frames) - 1)
+    first = [frames[min(step, back)] for step in range(before, 0, -1)]
+    return [*first, *frames, *(frames[last - min(step, back)] for step in range(1, after + 1))]
 
 
 class Proposals:

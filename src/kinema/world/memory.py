@@ -4,9 +4,10 @@ Reading a prompt is by rules (`asked.py`): the first noun that names a subject. 
 that it goes. Source of looking pictures up for a text: Chen et al. 2022 (Re-Imagen, arXiv 2209.14491).
 """
 
-import json
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ from kinema.world.asked import nouns, read
 from kinema.world.portrait import portrait
 from kinema.world.sprites import SpritePack, labelled_subjects
 
-TILE, COLUMNS = 128, 28  # pixels of a portrait's edge; portraits a row
+TILE = 128  # pixels of a portrait's edge
 QUALITY = 85  # of the WebP
-PICTURES, NAMES = "portraits.webp", "portraits.json"
+PORTRAITS = "portraits.zip"  # of one WebP a subject, by its id
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,17 @@ def recall(prompt: str) -> Recalled | None:
 
 
 class Memory:
-    """The portraits, as one picture."""
+    """The portraits; one is decoded when it is wanted."""
 
     def __init__(self, folder: Path):
         """Raises WeightsError where they are not there, or damaged."""
         try:
-            self.places = {name: place for place, name in enumerate(json.loads((folder / NAMES).read_text()))}
-            sheet = np.asarray(Image.open(folder / PICTURES).convert("RGB"))
-        except (OSError, ValueError) as error:
+            self.file = zipfile.ZipFile(BytesIO((folder / PORTRAITS).read_bytes()))
+        except (OSError, zipfile.BadZipFile) as error:
             raise WeightsError(f"{folder} holds no portraits ({error}): make them with `kinema world portraits --out {folder}`") from error
-        self.tiles = torch.from_numpy(rearrange(sheet, "(r h) (c w) d -> (r c) h w d", h=TILE, w=TILE).copy())
 
     def picture(self, recalled: Recalled) -> UInt8[Tensor, "128 128 3"]:
-        tile = self.tiles[self.places[recalled.subject]]
+        tile = torch.from_numpy(np.array(Image.open(BytesIO(self.file.read(f"{recalled.subject}.webp"))).convert("RGB")))
         return tile.flip(1) if recalled.mirrored else tile
 
 
@@ -69,14 +68,11 @@ load_memory = lru_cache(1)(Memory)
 
 
 def write_portraits(pack: SpritePack, folder: Path) -> None:
-    """The first frame of every animated subject."""
-    subjects = pack.animated
-    sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(subjects) // COLUMNS) * TILE))
-    for place, subject in enumerate(subjects):
-        tile = rearrange(portrait(pack.frames(subject.id), 0, TILE, TILE), "c h w -> h w c").numpy()
-        sheet.paste(Image.fromarray(tile), (place % COLUMNS * TILE, place // COLUMNS * TILE))
+    """The first frame of every animated subject; the same bytes each time."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / PICTURES) as draft:
-        sheet.save(draft, "WEBP", quality=QUALITY, method=6)
-    with whole_file(folder / NAMES) as draft:
-        draft.write_text(json.dumps([subject.id for subject in subjects]))
+    with whole_file(folder / PORTRAITS) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as file:
+        for subject in pack.animated:
+            tile = rearrange(portrait(pack.frames(subject.id), 0, TILE, TILE), "c h w -> h w c").numpy()
+            webp = BytesIO()
+            Image.fromarray(tile).save(webp, "WEBP", quality=QUALITY, method=6)
+            file.writestr(zipfile.ZipInfo(f"{subject.id}.webp"), webp.getvalue())  # dated 1980
