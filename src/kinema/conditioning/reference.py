@@ -1,7 +1,8 @@
 """What the subject looks like: a picture that all of the video sees, standing before it in time, and that is no frame of it.
 
-It is given, or recalled: a model that remembers its world (`kinema.world.memory`) looks up what its prompt names. A model that takes a
-reference always has one; zeros say that nothing is known, and the unconditional half of classifier-free guidance sees those.
+It is given, or recalled: a model that remembers its world (`kinema.world.memory`) looks up what its prompt names, unless frames are given.
+A model that takes a reference always has one; zeros say that nothing is known, and the unconditional half of classifier-free guidance
+sees those.
 Source: HunyuanCustom (arXiv 2505.04512), identity by concatenation in time.
 """
 

@@ -392,7 +392,8 @@ class VideoPipeline:
         """Latents of what the subject looks like, on the device of each peer; None for models that take none."""
         if "reference" not in self.config.conditions:
             return None
-        recalled = recall(request.prompt) if request.recalls and not request.reference else None
+        alone = request.recalls and not request.reference and not request.given  # a picture that is given knows better
+        recalled = recall(request.prompt) if alone else None
         if recalled:
             LOG.info("recalled %r for the prompt's subject", recalled.noun)
 
