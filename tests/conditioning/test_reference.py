@@ -8,7 +8,7 @@ import torch
 
 import kinema
 from kinema.conditioning.frames import Given
-from kinema.conditioning.reference import MEMORY, encode_reference, picture_of
+from kinema.conditioning.reference import MEMORY, encode_reference, nothing_known, picture_of
 from kinema.errors import InputError, WeightsError
 from kinema.media.frames import shown_whole
 from kinema.media.image import write_image
@@ -81,8 +81,12 @@ def test_what_is_given_goes_before_what_is_remembered(picture: Given):
 
 def test_nothing_known_is_zeros(pipeline: VideoPipeline):
     shape = pipeline.config.request("A cat.", seed=0).shape
-    assert not encode_reference(None, shape, pipeline.vae).any()
-    assert encode_reference(picture_of(None, recall("A cat.")), shape, pipeline.vae).any()
+    picture = picture_of(None, recall("A cat."))
+    assert picture is not None
+    known, unknown = encode_reference(picture, shape, pipeline.vae), nothing_known(shape, pipeline.config.vae.latent_channels)
+    assert known.any()
+    assert not unknown.any()
+    assert known.shape == unknown.shape
 
 
 def test_it_changes_the_video_and_no_more_than_that(pipeline: VideoPipeline, picture: Given):

@@ -127,6 +127,10 @@ def test_half_see_what_the_clip_shows_and_nobody_without_text_does(recipe):
     draws = draw(torch.Size((4000, 1, 1, 1, 1)), 4, 4000, 0, 3, config, torch.device("cpu"))
     assert (draws.unseen | ~draws.dropped).all()
     assert float(draws.unseen.float().mean()) == pytest.approx(0.6, abs=0.03)
+    some = FlowConfig(text_dropout=0.0, reference_dropout=0.0, given_share=0.5)
+    shown = draw(torch.Size((4000, 1, 3, 1, 1)), 12, 4000, 0, 3, some, torch.device("cpu"))
+    assert not shown.unseen[~shown.given.any(1)].any()
+    assert float(shown.unseen[shown.given.any(1)].float().mean()) == pytest.approx(0.5, abs=0.03)  # given frames show it themselves
     seen = []
 
     def forward(noisy, *_, reference, **__):

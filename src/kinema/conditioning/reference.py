@@ -30,10 +30,13 @@ def picture_of(given: Given | None, recalled: Recalled | None) -> UInt8[Tensor, 
     return None if recalled is None else load_memory(MEMORY).picture(recalled)
 
 
+def nothing_known(shape: PixelShape, channels: int) -> Float[Tensor, "1 C one h w"]:
+    """What stands where no picture is, on the CPU."""
+    return torch.zeros(1, channels, 1, shape.latent.h, shape.latent.w)
+
+
 @torch.inference_mode()
-def encode_reference(picture: UInt8[Tensor, "H W 3"] | None, shape: PixelShape, vae: CausalVAE) -> Float[Tensor, "1 C one h w"]:
-    """float32 latents on the CPU at the size of the video, by the mean of the VAE's posterior; zeros of no picture."""
-    if picture is None:
-        return torch.zeros(1, vae.config.latent_channels, 1, shape.latent.h, shape.latent.w)
+def encode_reference(picture: UInt8[Tensor, "H W 3"], shape: PixelShape, vae: CausalVAE) -> Float[Tensor, "1 C one h w"]:
+    """float32 latents on the CPU at the size of the video, by the mean of the VAE's posterior."""
     pixels = from_uint8(shown_whole(picture, shape.height, shape.width)[None])[None].to(next(vae.parameters()))
     return (encode(vae, pixels) * vae.config.scaling_factor).float().cpu()

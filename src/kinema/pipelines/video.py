@@ -24,7 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinema.conditioning.frames import Given, Known, Places, cut, encode_places, places_of
-from kinema.conditioning.reference import encode_reference, picture_of
+from kinema.conditioning.reference import encode_reference, nothing_known, picture_of
 from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT
 from kinema.errors import InputError, KinemaError
@@ -398,8 +398,11 @@ class VideoPipeline:
             LOG.info("recalled %r for the prompt's subject", recalled.noun)
 
         def seen() -> Tensor:
+            picture = picture_of(request.reference, recalled)
+            if picture is None:
+                return nothing_known(request.shape, self.config.vae.latent_channels)
             with self.clock("encode"), self.at_work(self.vae):
-                return encode_reference(picture_of(request.reference, recalled), request.shape, self.vae)
+                return encode_reference(picture, request.shape, self.vae)
 
         return self.world.share(seen).to(self.placement.device)
 

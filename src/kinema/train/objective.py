@@ -17,6 +17,7 @@ from kinema.errors import InputError
 from kinema.flow.path import interpolate, training_sigmas, velocity_target
 
 SIGMA_BINS = 4
+WITHOUT_REFERENCE = 0.5  # of samples with given frames, which show the subject themselves
 Forward = Callable[..., Tensor]
 
 
@@ -65,7 +66,8 @@ def draw(shape: torch.Size, tokens: int, total: int, first: int, seed: int, conf
     sigma = training_sigmas(total, config.shift_at(tokens), generator)[part]
     dropped = (torch.rand(total, generator=generator) < config.text_dropout)[part]
     given = clean_frames(total, shape[2], config.given_share, generator)[part]
-    unseen = dropped | (torch.rand(total, generator=generator) < config.reference_dropout)[part]
+    alone = torch.rand(total, generator=generator)[part]
+    unseen = dropped | (alone < torch.where(given.any(1), WITHOUT_REFERENCE, config.reference_dropout))
     noise, own = torch.empty(shape, device=device), torch.Generator(device)
     for place, each in enumerate(noise):
         each.normal_(generator=own.manual_seed(hashed(seed, first + place)))
