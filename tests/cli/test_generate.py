@@ -118,7 +118,7 @@ def test_offloading_changes_no_bit(tiny_folder: Path):
     plain, sparing = (kinema.load(weights=tiny_folder, offload=offload) for offload in (False, True))
     request = plain.config.request("A cat.", seed=1)
     assert torch.equal(plain.generate(request).frames, sparing.generate(request).frames)
-    assert sparing.encoder is None
+    assert sparing.prompts.encoder is None
 
 
 def test_guidance_and_the_negative_prompt_change_the_video(tiny_folder: Path):

@@ -169,6 +169,10 @@ def test_neither_a_night_sky_nor_a_black_clip_has_borders():
     dusk = (pan(2, 8) * np.linspace(0, 0.4, SIDE)[:, None, None]).astype(np.uint8)
     assert borders(dusk) == Borders(0, 0, 0, 0)
     assert borders(np.zeros((8, 64, 64, 3), np.uint8)) == Borders(0, 0, 0, 0)
+    street = np.full((8, 64, 64, 3), 120, np.uint8)
+    street[:, 50:, 20:40] = 12  # all black at the bottom, but not alike
+    street[:, 50:, :20], street[:, 50:, 40:] = 4, 8
+    assert borders(street) == Borders(0, 0, 0, 0)
 
 
 def test_brisque_rises_with_blur_and_with_noise():

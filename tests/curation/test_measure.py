@@ -56,8 +56,10 @@ def test_text_is_read_where_it_stands():
     assert read_text(drawn()[0]) == []
 
 
-def test_short_readings_must_be_certain():
-    assert legible("keys", 0.7, 0.9)
+def test_short_and_tall_readings_must_be_certain():
+    assert legible("keys", 0.7, 0.2)
+    assert legible("EXIT", 0.95, 0.9)
+    assert not legible("HOCH", 0.7, 0.4)
     assert legible("OK", 0.95, 0.1)
     assert not legible("AF", 0.8, 0.1)
     assert not legible("HA", 0.95, 0.5)  # as large as a house: a shape

@@ -185,8 +185,8 @@ def compare_generation(folder: Path, mesh: MeshConfig) -> dict:
     placement = Placement.choose("cpu", "fp32")
     alone, together = VideoPipeline(config, files, placement), VideoPipeline(config, files, placement, open_world(mesh, "cpu"))
     request = config.request("A cat walks.", 3.0, seed=7)
-    alone.states = made_up(alone, request)
-    together.states = alone.states
+    alone.prompts.known = made_up(alone, request)
+    together.prompts.known = alone.prompts.known
     wanted, found = alone.sample(request), together.sample(request)
     difference = ((found - wanted).abs().max() / wanted.abs().max()).item()
     return {"difference": difference, "bytes": resident_bytes(together.dit) / resident_bytes(alone.dit)}
@@ -201,7 +201,7 @@ def made_up(pipeline: VideoPipeline, request: Request) -> dict:
             torch.ones(1, words, dtype=torch.bool),
             torch.randn(1, pipeline.config.text.pooled_width, generator=draw),
         )
-        for key, words in zip(pipeline.texts_of(request), (3, 1), strict=True)
+        for key, words in zip(pipeline.prompts.texts_of(request), (3, 1), strict=True)
     }
 
 

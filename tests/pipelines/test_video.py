@@ -38,15 +38,15 @@ def test_few_steps_get_a_larger_shift_unless_one_is_named(tiny_config: ModelConf
 def test_a_published_model_reads_a_picture_with_its_own_template():
     pipeline = VideoPipeline(t2v_13b_distilled(), NOWHERE, CPU)
     for frames, template in ((1, PUBLISHED_IMAGE), (129, PUBLISHED_VIDEO)):
-        ((text, config, _),) = pipeline.texts_of(pipeline.config.request("A cat.", seed=1, frames=frames))
+        ((text, config, _),) = pipeline.prompts.texts_of(pipeline.config.request("A cat.", seed=1, frames=frames))
         assert (text, config.template) == ("A cat.", template)
 
 
 def test_the_negative_prompt_is_read_only_where_guidance_uses_it():
     pipeline = VideoPipeline(t2v_13b(), NOWHERE, CPU)
     request = pipeline.config.request("A cat.", seed=1, negative="blurry")
-    assert [each.text for each in pipeline.texts_of(request)] == ["A cat.", "blurry"]
-    assert [each.text for each in pipeline.texts_of(replace(request, guidance=1.0))] == ["A cat."]
+    assert [each.text for each in pipeline.prompts.texts_of(request)] == ["A cat.", "blurry"]
+    assert [each.text for each in pipeline.prompts.texts_of(replace(request, guidance=1.0))] == ["A cat."]
 
 
 def test_a_model_that_needs_a_picture_makes_nothing_without_one():

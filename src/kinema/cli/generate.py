@@ -230,7 +230,7 @@ def make_batch(pipeline: "VideoPipeline", requests: list["Request"], out: Path) 
     say(f"{len(named) - len(waiting)} of {len(named)} are done, {len(waiting)} to make")
     own = mine(pipeline.world, waiting)
     if pipeline.placement.offload != "none" and own:
-        pipeline.prepare([request for _, request in own])
+        pipeline.prompts.prepare([request for _, request in own])
     for number, (stem, request) in enumerate(own, 1):
         say(f"[{number}/{len(own)}] {request.prompt}")
         make_video(pipeline, request, out, stem)

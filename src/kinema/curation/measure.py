@@ -70,6 +70,7 @@ class BlackBorders(OnClip):
     """Rows and columns of black."""
 
     name: ClassVar[str] = "borders"
+    version: ClassVar[str] = "2"
     gives: ClassVar[tuple[Metric, ...]] = (
         *(Metric(f"border_{edge}", "pixels") for edge in Borders._fields), Metric("border_area", "share", "at most"),
     )  # fmt: skip
@@ -178,7 +179,7 @@ class Text(OnClip):
     """Text and subtitles, in a few frames."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("text_area", "share", "at most"),
         Metric("subtitle_top", "share of the height; 1 without"),

@@ -57,6 +57,8 @@ class Studio:
         spec = sample_spec(seed, self.pack.subjects, frames, *size, "heldout")
         if spec.style == "cinematic":  # it has black bars of its own
             spec = replace(spec, style="3D render")
+        if (spec.path, spec.camera) == ("stays", "static"):  # it may stand as still as the clips that are to be found for it
+            spec = replace(spec, camera="zoom in")
         clip = render(spec, self.pack)
         return np.ascontiguousarray(rearrange(clip.frames.numpy(), "T C H W -> T H W C"))
 

@@ -82,7 +82,7 @@ class Thresholds:
     contrast: Ladder = Ladder(at_least=(8.0, 12.0, 16.0, 20.0, 24.0))
     border_area: Ladder = all_tiers(most=0.01)
     kept_area: Ladder = all_tiers(0.6)
-    blur: Ladder = Ladder(at_most=(5.0, 3.6, 2.4, 1.8, 1.8))  # edges no softer than 1.3 pixels once the clip has the tier's size
+    blur: Ladder = Ladder(at_most=(5.8, 4.1, 2.7, 2.0, 2.0))  # edges no softer than 1.5 pixels once the clip has the tier's size
     motion: Ladder = Ladder(at_least=(0.002, 0.0025, 0.003, 0.0035, 0.004), at_most=(0.25, 0.22, 0.2, 0.18, 0.15))
     jitter: Ladder = Ladder(at_most=(0.03, 0.025, 0.02, 0.015, 0.01))
     frozen: Ladder = Ladder(at_most=(0.5, 0.4, 0.3, 0.2, 0.1))

@@ -1,9 +1,10 @@
 """Training of the watermark detector: marks are drawn over clips whose frames lie decoded on disk, so the truth is exact.
 
-    python -m kinema.curation.watermark_training --out DIR [--clips 300] [--steps 3000] [--footage FILE FROM TO]
+    python -m kinema.curation.watermark_training --out DIR [--clips 300] [--steps 3000] [--footage FILE FROM TO] [--start FILE.onnx]
 
 One thread of a processor is enough. Clips of the world's training split and windows of any footage without marks serve as ground;
-a part of them stays bare. Checkpoints every minute; the same command goes on from there.
+a part of them stays bare. Checkpoints every minute; the same command goes on from there. `--start` adapts a detector that was exported,
+the shipped one for instance, to other footage.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
+from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from kinema.curation.decode import footage, spread
@@ -31,7 +34,8 @@ from kinema.world.spec import sample_spec
 from kinema.world.sprites import SpritePack
 
 SIDE, CUT = 256, 128  # pixels of a clip's height and width, and of the piece of it that is learned from
-BATCH, PEAK_RATE, WARM_UP = 16, 3e-3, 0.05
+BATCH, WARM_UP = 16, 0.05
+PEAK_RATE, ADAPT_RATE = 3e-3, 1e-3  # from random weights, from an exported detector
 BARE_SHARE, SUBTITLE_SHARE, BORDER_SHARE, SECOND_SHARE, STILL_SHARE = 0.35, 0.15, 0.1, 0.15, 0.1
 CORE = 0.6  # of a box, around its middle: cells there answer for it
 BOX_WEIGHT = 1.5
@@ -222,14 +226,15 @@ def square(frames: UInt8[np.ndarray, "T h w 3"]) -> UInt8[np.ndarray, "T S S 3"]
 
 def make_clips(path: Path, pack: SpritePack, count: int, films: Sequence[Stretch]) -> None:
     """Write the ground for the marks: `count` clips of the world's training split, and all windows of the films."""
-    clips = []
-    for seed in range(count):
-        clip = render(sample_spec(seed, pack.subjects, 4 * FRAMES, SIDE, SIDE), pack)
-        clips.append(rearrange(spread(clip.frames.numpy(), FRAMES), "T C H W -> T H W C"))
-    for film in films:
-        clips += windows(film)
+    real = [window for film in films for window in windows(film)]
     with whole_file(path) as draft:
-        np.save(draft, np.stack(clips))
+        clips = open_memmap(draft, "w+", np.uint8, (count + len(real), FRAMES, SIDE, SIDE, 3))
+        for seed in range(count):
+            clip = render(sample_spec(seed, pack.subjects, 4 * FRAMES, SIDE, SIDE), pack)
+            clips[seed] = rearrange(spread(clip.frames.numpy(), FRAMES), "T C H W -> T H W C")
+        for place, window in enumerate(real, start=count):
+            clips[place] = window
+        clips.flush()
 
 
 def logos(pack: SpritePack, held: bool, count: int = 120) -> list[UInt8[np.ndarray, "S S 4"]]:
@@ -248,9 +253,37 @@ def save_state(path: Path, state: dict) -> None:
         torch.save(state, draft)
 
 
-def fit(net: WatermarkNet, clips: np.ndarray, pictures: Sequence[np.ndarray], out: Path, steps: int) -> None:
+def start_from(net: WatermarkNet, exported: Path, seen: Float[Tensor, "B 6 h w"]) -> None:
+    """Take the weights of an exported network, whose norms lie folded in its kernels: here each undoes itself, as measured on `seen`."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(exported)).graph
+    arrays = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    folded = [[arrays[name] for name in node.input[1:]] for node in graph.node if node.op_type == "Conv"]
+    kernels = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+    def undo(norm: nn.BatchNorm2d, inputs: tuple[Tensor], bias: Tensor) -> None:
+        var, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        norm.weight.copy_((var + norm.eps).sqrt())
+        norm.bias.copy_(mean + bias)
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(var)  # type: ignore[union-attr]
+
+    with torch.no_grad():
+        for kernel, (weight, _) in zip(kernels, folded, strict=True):
+            kernel.weight.copy_(weight)
+        net.heads.bias.copy_(folded[-1][1])  # type: ignore[union-attr]
+        hooks = [norm.register_forward_pre_hook(partial(undo, bias=bias)) for norm, (_, bias) in zip(norms, folded, strict=False)]
+        net.eval()(seen)
+        for hook in hooks:
+            hook.remove()
+
+
+def fit(net: WatermarkNet, clips: np.ndarray, pictures: Sequence[np.ndarray], out: Path, steps: int, peak: float = PEAK_RATE) -> None:
     """Train up to `steps` in all, those of earlier calls counted."""
-    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.02)
     step = 0
     if (out / CHECKPOINT).exists():
         state = torch.load(out / CHECKPOINT, weights_only=True)
@@ -260,7 +293,7 @@ def fit(net: WatermarkNet, clips: np.ndarray, pictures: Sequence[np.ndarray], ou
     saved = time.monotonic()
     net.train()
     while step < steps:
-        optimizer.param_groups[0]["lr"] = PEAK_RATE * rate_at(step / steps)
+        optimizer.param_groups[0]["lr"] = peak * rate_at(step / steps)
         seen, wanted, weight = batch_of(clips, pictures, np.random.default_rng([1, step]))
         loss = loss_of(net.logits(seen), wanted, weight)
         optimizer.zero_grad()
@@ -296,6 +329,7 @@ def main() -> None:
     parser.add_argument(
         "--footage", nargs=3, action="append", default=[], metavar=("FILE", "FROM", "TO"), help="seconds without marks; may be repeated"
     )
+    parser.add_argument("--start", type=Path, metavar="FILE.onnx", help="begin with an exported detector; default: from random weights")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -303,8 +337,10 @@ def main() -> None:
     if not (chosen.out / CLIPS).exists():
         make_clips(chosen.out / CLIPS, pack, chosen.clips, films)
     torch.manual_seed(0)
-    net = WatermarkNet()
-    fit(net, np.load(chosen.out / CLIPS, mmap_mode="r"), logos(pack, held=False), chosen.out, chosen.steps)
+    net, clips, pictures = WatermarkNet(), np.load(chosen.out / CLIPS, mmap_mode="r"), logos(pack, held=False)
+    if chosen.start and not (chosen.out / CHECKPOINT).exists():
+        start_from(net, chosen.start, torch.cat([batch_of(clips, pictures, np.random.default_rng([0, each]))[0] for each in range(8)]))
+    fit(net, clips, pictures, chosen.out, chosen.steps, ADAPT_RATE if chosen.start else PEAK_RATE)
     export(net, chosen.out / WEIGHTS)
     print(chosen.out / WEIGHTS)
 

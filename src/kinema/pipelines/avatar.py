@@ -176,8 +176,7 @@ class TalkingFace:
 
     def states(self, prompt: str) -> TextStates:
         request = self.video.config.request(prompt, guidance=1.0, seed=0)
-        self.video.prepare([request])
-        (states,) = self.video.states.values()
+        (states,) = self.video.prompts.states_of(request)
         return states.to(self.video.placement.device, self.video.placement.dtype)
 
     @torch.inference_mode()

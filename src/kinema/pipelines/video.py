@@ -10,20 +10,19 @@ Started by torchrun, all ranks of a sample's group take each step together and h
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kinema.conditioning.frames import Given, Known, Places, cut, encode_places, places_of
+from kinema.conditioning.frames import Known, Places, cut, encode_places, places_of
 from kinema.conditioning.reference import encode_reference, nothing_known, picture_of
 from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT
@@ -35,24 +34,24 @@ from kinema.flow.samplers import OnStep as OnClean
 from kinema.flow.samplers import ignore_step as ignore_clean
 from kinema.kernels.choose import PLAIN
 from kinema.media.frames import to_uint8
-from kinema.media.image import read_image
 from kinema.parallel import apply
 from kinema.parallel.mesh import MeshConfig, World
 from kinema.parallel.tiles import decode_spread
 from kinema.pipelines.base import ModelConfig, OnStep, Request, Result, check_given
 from kinema.pipelines.bound import bind, start_of
+from kinema.pipelines.clock import Clock
 from kinema.pipelines.compiled import check_tools, compile_dit
 from kinema.pipelines.files import LATENTS_FOLDER, digest, fresh_stem, make_folder, result_path, save_latents, slug, write_result
 from kinema.pipelines.loras import LoraFile, merge_files
 from kinema.pipelines.pieces import places_within, spans
 from kinema.pipelines.placement import Placement
+from kinema.pipelines.reading import Prompts
 from kinema.pipelines.recipe import Hashes, facts_of, recipe_of
 from kinema.pipelines.shortage import told, way_to_decode, way_to_denoise
 from kinema.pipelines.store import ModelFiles
 from kinema.pipelines.streamed import load_streamed
 from kinema.shapes import SPACE_STRIDE, TIME_STRIDE, LatentShape, PixelShape
-from kinema.text.encoder import LlavaEncoder, TextConfig, TextEncoder, TextStates, load_seeing_encoder, load_text_encoder
-from kinema.text.llm import PUBLISHED_IMAGE, PUBLISHED_VIDEO
+from kinema.text.encoder import TextStates
 from kinema.vae.model import CausalVAE, VAEConfig, channels_last
 from kinema.vae.streaming import decode_stream
 from kinema.vae.tiling import decode_parts
@@ -85,14 +84,6 @@ def no_frames(latents: Float[Tensor, "C t h w"]) -> UInt8[Tensor, "0 H W 3"]:
     return torch.empty(0, height, width, 3, dtype=torch.uint8)
 
 
-class Reading(NamedTuple):
-    """A text that the model reads, how, and the picture that it sees beside it."""
-
-    text: str
-    config: TextConfig
-    picture: Given | None = None
-
-
 def check_speed(placement: Placement, mesh: MeshConfig) -> None:
     """Raise InputError for ways to be fast that exclude each other, or cannot be had here."""
     placement.attention.make(placement.device, placement.dtype)
@@ -108,21 +99,6 @@ def check_speed(placement: Placement, mesh: MeshConfig) -> None:
         )
     if placement.compile != "none" and mesh.peers > 1:
         raise InputError(f"compile={placement.compile} works in one process: leave it out where several make one video")
-
-
-class Clock:
-    """Adds up seconds a stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
 class VideoPipeline:
@@ -143,10 +119,9 @@ class VideoPipeline:
         if self.world.config.shard > 1:
             raise InputError(f"mesh shard={self.world.config.shard} is for training: sequence and tensor split the weights of one video")
         check_speed(placement, self.world.config)
-        self.encoder: TextEncoder | LlavaEncoder | None = None
-        self.states: dict[Reading, TextStates] = {}
-        self.hashes = Hashes(files)
         self.clock = Clock()
+        self.prompts = Prompts(config, files.text, placement, self.world, self.clock)
+        self.hashes = Hashes(files)
 
     @cached_property
     def dit(self) -> DiT:
@@ -203,7 +178,7 @@ class VideoPipeline:
 
     def generate(self, request: Request, on_step: OnStep = ignore_step) -> Result:
         """Make one video."""
-        self.clock = Clock()
+        self.clock.reset()
         return self.finish(self.sample(request, on_step), self.recipe(request), on_step)
 
     def generate_to(
@@ -216,7 +191,8 @@ class VideoPipeline:
         stem: file name without its ending; None gives it one that nothing else has. on_clean: see `sample`.
         Raises OutputError where it cannot be written; a folder that cannot be is told before the work begins.
         """
-        self.clock, stem = Clock(), stem or self.world.share(lambda: fresh_stem(request))
+        self.clock.reset()
+        stem = stem or self.world.share(lambda: fresh_stem(request))
         self.world.share(lambda: make_folder(folder))
         kept = folder / LATENTS_FOLDER / f"{stem}.safetensors"
         with told(lambda: way_to_denoise(self.config, request, self.placement), self.release):
@@ -242,7 +218,7 @@ class VideoPipeline:
 
     def release(self) -> None:
         """Let go of all parts; they are loaded again when they are needed."""
-        self.encoder, self.states = None, {}
+        self.prompts.forget()
         for part in ("dit", "vae"):
             self.__dict__.pop(part, None)
 
@@ -258,49 +234,6 @@ class VideoPipeline:
         known |= {"loras": [lora.facts() for lora in self.loras]} if self.loras else {}
         return known | ({"mesh": asdict(self.world.config)} if self.spread else {})
 
-    def prepare(self, requests: Sequence[Request]) -> None:
-        """Read the prompts of these requests, and forget others; where parts are offloaded, the text encoder then makes room."""
-        known, wanted = self.states, dict.fromkeys(key for request in requests for key in self.texts_of(request))
-        self.states = {key: known.get(key) or self.read(key) for key in wanted}
-        if self.placement.offload != "none":
-            self.encoder = None
-
-    def texts_of(self, request: Request) -> list[Reading]:
-        """What the model reads, and how: with classifier-free guidance two texts; published models ask otherwise about a picture.
-
-        Of those that see, the negative prompt sees black.
-        """
-        picture = request.frames == 1 and self.config.text.template == PUBLISHED_VIDEO
-        config = replace(self.config.text, template=PUBLISHED_IMAGE) if picture else self.config.text
-        shown = request.given[0] if config.image_step and request.given else None
-        asked = Reading(request.prompt, config, shown)
-        return [asked, Reading(request.negative, config)] if request.guidance > 1 else [asked]
-
-    def read(self, reading: Reading) -> TextStates:
-        """What the leader reads, on all its peers."""
-        return self.world.share(lambda: self.read_here(reading))
-
-    def read_here(self, reading: Reading) -> TextStates:
-        text, config, shown = reading
-        if self.encoder is None or self.encoder.config != config:
-            self.encoder = self.load_encoder(config)
-        with self.clock("text"):
-            if isinstance(self.encoder, LlavaEncoder):
-                states = self.encoder.encode_seeing(text, read_image(shown.path) if shown else None)
-            else:
-                states = self.encoder.encode([text]).trim()
-            states = states.to("cpu", states.states.dtype) if self.spread else states  # peers have other devices
-        if states.mask.shape[1] == config.text_len:
-            LOG.warning("only the first %d tokens of the prompt %r... are read", config.text_len, text[:40])
-        return states
-
-    def load_encoder(self, config: TextConfig) -> TextEncoder | LlavaEncoder:
-        place = self.placement
-        with self.clock("load text"):
-            if config.image_step and self.files.text:
-                return load_seeing_encoder(config, self.files.text, place.device, place.text_dtype)
-            return load_text_encoder(config, self.files.text, place.device, place.text_dtype)
-
     def sample(self, request: Request, on_step: OnStep = ignore_step, on_clean: OnClean = ignore_clean) -> Float[Tensor, "C t h w"]:
         """Denoise: float32 latents on the CPU, scaled as the DiT sees them.
 
@@ -311,8 +244,7 @@ class VideoPipeline:
         request = self.sampled(request)
         if self.world.leads:
             self.hashes.start()
-        if not self.states.keys() >= set(self.texts_of(request)):
-            self.prepare([request])
+        read = [states.to(self.placement.device, self.placement.dtype) for states in self.prompts.states_of(request)]
         noise, reference = draw_noise(request, self.config.vae.latent_channels).to(self.placement.device), self.reference(request)
         work, places = spans(noise.shape[2], self.window(request)), self.places(request)
         first, each = (request.steps if request.draft else 0) * len(work), len(request.sigmas) - 1
@@ -323,7 +255,7 @@ class VideoPipeline:
             shape = replace(request, frames=TIME_STRIDE * (len(span) - 1) + 1).shape
             known, under = self.known(shown | places_within(places, span), shape), self.known(places_within(drafted, span), shape)
             start = start_of(noise[:, :, span.start : span.stop], known, under, request, self.config.dit)
-            velocity, steps = self.velocity(request, known, reference), (first + number * each, first + len(work) * each)
+            velocity, steps = self.velocity(request, read, known, reference), (first + number * each, first + len(work) * each)
             part = self.denoise(request, start, velocity, steps, on_step, on_clean)
             whole, before = torch.cat([whole, part[:, whole.shape[1] - span.start :]], dim=1), span
         return whole
@@ -406,14 +338,19 @@ class VideoPipeline:
 
         return self.world.share(seen).to(self.placement.device)
 
-    def velocity(self, request: Request, known: Known | None = None, reference: Float[Tensor, "1 C one h w"] | None = None) -> Velocity:
+    def velocity(
+        self,
+        request: Request,
+        texts: Sequence[TextStates],
+        known: Known | None = None,
+        reference: Float[Tensor, "1 C one h w"] | None = None,
+    ) -> Velocity:
         """The model bound to the request's texts, what is given and what the subject looks like, guided as the request says."""
         device, dtype = self.placement.device, self.placement.dtype
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
         cache = BlockCache(request.cache, request.forecast, self.world.total) if request.cache else None
-        streams = [cache.stream() if cache else None for _ in self.texts_of(request)]
-        texts = [self.states[key].to(device, dtype) for key in self.texts_of(request)]
+        streams = [cache.stream() if cache else None for _ in texts]
         shown = [reference, None if reference is None else torch.zeros_like(reference)]  # the unconditional half knows nothing
         velocities = [
             bind(self.dit, text, embedded, known, stream, seen) for text, stream, seen in zip(texts, streams, shown, strict=False)

@@ -19,7 +19,6 @@ from kinema.pipelines.avatar import Portrait, TalkingFace, portrait
 from kinema.pipelines.base import Request
 from kinema.pipelines.preview import Colours
 from kinema.pipelines.speech import recipe_of, write_speech
-from kinema.pipelines.video import Clock
 from kinema.serve import intake
 from kinema.serve.fitting import LORAS, Times, work_of
 from kinema.serve.jobs import Job
@@ -80,7 +79,8 @@ class Speeches:
             intake.check(files["drive"])
             driven = read_drive(files["drive"].path)
             acting = replace(acting, face_track=driven.face, pose_track=driven.pose)
-        began, self.talking.video.clock = time.perf_counter(), Clock()
+        began = time.perf_counter()
+        self.talking.video.clock.reset()
         parts: list[UInt8[Tensor, "T H W 3"]] = []
         for frames in self.talking.speak(face, sound, acting, watch.check_step):
             parts.append(frames)

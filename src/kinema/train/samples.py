@@ -92,11 +92,11 @@ class Sampler:
         self.write_model(weights, self.folder / "model")
         fresh = VideoPipeline(self.model, find_files(self.model, self.folder / "model"), Placement.choose(str(self.device)))
         if self.pipeline:
-            fresh.encoder, fresh.states = self.pipeline.encoder, self.pipeline.states
+            fresh.prompts.take(self.pipeline.prompts)
         self.pipeline = fresh
         config = self.config
         requests = [self.model.request(prompt, seed=config.seed, steps=config.steps, guidance=config.guidance) for prompt in config.prompts]
-        self.pipeline.prepare(requests)
+        self.pipeline.prompts.prepare(requests)
         paths = [self.pipeline.generate_to(self.folder, request, stem=f"step{step:07}_{number}") for number, request in enumerate(requests)]
         del self.pipeline.dit, self.pipeline.vae
         return paths

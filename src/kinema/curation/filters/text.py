@@ -57,7 +57,8 @@ class Reading(NamedTuple):
 
 def legible(letters: str, score: float, height: float) -> bool:
     """height: of the box, as a share of the frame's."""
-    return (len(letters) >= WORD and score >= SURE) or (len(letters) >= LEGIBLE and score >= CERTAIN and height <= TALLEST)
+    small = height <= TALLEST  # what is larger is more often a row of houses than a word
+    return (len(letters) >= WORD and score >= (SURE if small else CERTAIN)) or (len(letters) >= LEGIBLE and score >= CERTAIN and small)
 
 
 def letters_of(text: str) -> str:
