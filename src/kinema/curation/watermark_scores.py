@@ -63,7 +63,7 @@ def report(trials: Sequence[Trial]) -> str:
     bare, marked = ([one for one in trials if one.marked == kind] for kind in (False, True))
     share = lambda ones, limit: np.mean([one.score > limit for one in ones])  # noqa: E731
     lines = [f"{len(bare)} bare windows, {len(marked)} marks", "| threshold | recall | false alarms |", "|---|---|---|"]
-    lines += [f"| {limit} | {share(marked, limit):.3f} | {share(bare, limit):.3f} |" for limit in (0.4, 0.5, 0.6, 0.7, 0.75, 0.8)]
+    lines += [f"| {limit} | {share(marked, limit):.3f} | {share(bare, limit):.3f} |" for limit in (0.4, 0.5, 0.6, 0.7, 0.75, 0.78, 0.8)]
     lines.append(f"overlap of boxes above 0.5: {np.mean([one.overlap for one in marked if one.score > 0.5]):.2f}")
     lines.append(
         f"baseline: recall {np.mean([one.baseline for one in marked]):.3f}, false alarms {np.mean([one.baseline for one in bare]):.3f}"
