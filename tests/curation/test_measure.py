@@ -9,7 +9,18 @@ from PIL import Image, ImageDraw, ImageFont
 from kinema.curation.decode import footage
 from kinema.curation.filters.aesthetic import LINEAR_HEAD, LAIONPredictor
 from kinema.curation.filters.safety import nsfw
-from kinema.curation.filters.text import Box, Reading, covered, legible, letters_of, read_text, subtitle_top, text_area, trusted
+from kinema.curation.filters.text import (
+    Box,
+    Reading,
+    counts_alone,
+    covered,
+    legible,
+    letters_of,
+    read_text,
+    subtitle_top,
+    text_area,
+    trusted,
+)
 from kinema.curation.filters.watermark import maps, watermarks
 from kinema.curation.marks import Mark
 from kinema.curation.operator import Item, Measurement, Operator, Vector
@@ -48,18 +59,17 @@ def written(text: str, top: int, size: int = 24) -> np.ndarray:
 
 
 def test_text_is_read_where_it_stands():
-    ((box, letters),) = read_text(written("Where did you leave the keys?", 310))
+    ((box, letters, alone),) = read_text(written("Where did you leave the keys?", 310))
     assert letters == "wheredidyouleavethekeys"
+    assert alone
     assert box.left == pytest.approx(60 / 640, abs=0.02)
     assert box.top == pytest.approx(312 / 360, abs=0.03)
     assert 0.01 < covered([box]) < 0.08
     assert read_text(drawn()[0]) == []
 
 
-def test_short_and_tall_readings_must_be_certain():
-    assert legible("keys", 0.7, 0.2)
-    assert legible("EXIT", 0.95, 0.9)
-    assert not legible("HOCH", 0.7, 0.4)
+def test_short_readings_must_be_certain():
+    assert legible("keys", 0.7, 0.9)
     assert legible("OK", 0.95, 0.1)
     assert not legible("AF", 0.8, 0.1)
     assert not legible("HA", 0.95, 0.5)  # as large as a house: a shape
@@ -71,7 +81,10 @@ def test_what_is_shorter_than_a_word_must_be_read_twice():
     assert trusted([[Reading(here, "60")], [], [], []]) == [[], [], [], []]
     assert trusted([[Reading(here, "60")], [Reading(there, "60")], [], []]) == [[here], [there], [], []]  # a sign that passes
     assert trusted([[Reading(here, "60"), Reading(there, "60")], []]) == [[], []]  # twice in one frame is still one frame
-    assert trusted([[Reading(here, "keys")], []]) == [[here], []]
+    assert trusted([[Reading(here, "keys", alone=True)], []]) == [[here], []]
+    assert counts_alone("keys", 0.7, 0.2)
+    assert counts_alone("EXIT", 0.95, 0.9)
+    assert not counts_alone("HOCH", 0.7, 0.4)  # as tall as a row of houses
 
 
 def test_a_subtitle_is_low_and_stays():

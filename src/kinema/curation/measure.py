@@ -179,7 +179,7 @@ class Text(OnClip):
     """Text and subtitles, in a few frames."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("text_area", "share", "at most"),
         Metric("subtitle_top", "share of the height; 1 without"),

@@ -1,7 +1,7 @@
 """Written text in the picture, and subtitles, which stand still in its lower quarter.
 
 Found by RapidOCR's PP-OCRv6 detector and confirmed by its recogniser: what cannot be read is no text, however much it looks like it. A word
-counts where it is read; two or three letters only for certain and in two frames, for a pair of eyes makes a "60" now and then.
+counts where it is read; one as tall as a house, and two or three letters, only in two frames, for a pair of eyes makes a "60" now and then.
 """
 
 from collections import Counter
@@ -53,12 +53,17 @@ class Reading(NamedTuple):
 
     box: Box
     letters: str  # and digits; nothing else, in lower case
+    alone: bool = False  # it counts though no other frame says the same
 
 
 def legible(letters: str, score: float, height: float) -> bool:
     """height: of the box, as a share of the frame's."""
-    small = height <= TALLEST  # what is larger is more often a row of houses than a word
-    return (len(letters) >= WORD and score >= (SURE if small else CERTAIN)) or (len(letters) >= LEGIBLE and score >= CERTAIN and small)
+    return (len(letters) >= WORD and score >= SURE) or (len(letters) >= LEGIBLE and score >= CERTAIN and height <= TALLEST)
+
+
+def counts_alone(letters: str, score: float, height: float) -> bool:
+    """Of what is legible: a word, unless it is so tall that a row of houses may pass for it."""
+    return len(letters) >= WORD and (height <= TALLEST or score >= CERTAIN)
 
 
 def letters_of(text: str) -> str:
@@ -75,13 +80,14 @@ def read_text(frame: UInt8[np.ndarray, "H W 3"]) -> list[Reading]:
     corners = np.clip(np.asarray(found.boxes) / size, 0, 1)
     boxes = [Box(*each.min(axis=0).tolist(), *each.max(axis=0).tolist()) for each in corners]
     read = zip(boxes, map(letters_of, found.txts), found.scores, strict=True)
-    return [Reading(box, letters) for box, letters, score in read if legible(letters, score, box.bottom - box.top)]
+    tall = [(box, letters, score, box.bottom - box.top) for box, letters, score in read]
+    return [Reading(box, letters, counts_alone(letters, *how)) for box, letters, *how in tall if legible(letters, *how)]
 
 
 def trusted(frames: Sequence[Sequence[Reading]]) -> list[list[Box]]:
-    """Where text is, frame by frame: words, and what is shorter where another frame says the same."""
+    """Where text is, frame by frame: what counts alone, and the rest where another frame says the same."""
     said = Counter(letters for frame in frames for letters in {reading.letters for reading in frame})
-    return [[box for box, letters in frame if len(letters) >= WORD or said[letters] > 1] for frame in frames]
+    return [[box for box, letters, alone in frame if alone or said[letters] > 1] for frame in frames]
 
 
 def covered(boxes: Sequence[Box]) -> float:
