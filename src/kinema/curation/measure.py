@@ -124,7 +124,7 @@ class Watermark(OnClip):
     """The surest mark, its box, and what the baseline says."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"  # also of the detector's weights
     gives: ClassVar[tuple[Metric, ...]] = (
         Metric("watermark", "probability", "at most"), Metric("watermark_area", "share", "at most"),
         Metric("static_overlay", "share", "at most"),
