@@ -162,7 +162,7 @@ def test_two_ranks_train_the_adapters_of_one(tiny_folder, clips, tmp_path):
         assert ended.returncode == 0, ended.stderr[-3000:]
         pair = read_lora(tmp_path / axis / "lora.safetensors")
         for ours, theirs in zip(losses_and_norms(tmp_path / axis), losses_and_norms(tmp_path / "alone"), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-3)
+            assert ours == pytest.approx(theirs, rel=5e-3)  # bfloat16 sums in another order
         for name, found in alone.pairs.items():
             assert (pair.pairs[name].up - found.up).norm() < 0.2 * found.up.norm()  # Adam magnifies where a gradient is nearly 0
 

@@ -59,6 +59,22 @@ class Scene:
     texts: Texts
     scale: Float[Tensor, " B"]
     given: Bool[Tensor, "B t"]  # latent frames that stay clean
+    reference: Float[Tensor, "B C r h w"] | None = None  # what the subject looks like; None for models that take none
+
+    @property
+    def empty(self) -> "Scene":
+        """What classifier-free guidance leads away from: no text, and no picture of the subject."""
+        count, texts = len(self.given), self.texts
+        states, pooled = (null.expand(count, *null.shape[1:]) for null in (texts.null_states, texts.null_pooled))
+        nothing = None if self.reference is None else torch.zeros_like(self.reference)
+        return replace(self, texts=replace(texts, states=states, mask=None, pooled=pooled), reference=nothing)
+
+
+def scene_of(texts: Texts, scale: Float[Tensor, " B"], draws: Draws, reference: Float[Tensor, "B C r h w"] | None) -> Scene:
+    """As a batch and its draws say: some samples do not see their reference."""
+    if reference is not None and draws.unseen is not None:
+        reference = reference.masked_fill(draws.unseen[:, None, None, None, None], 0)
+    return Scene(texts, scale, draws.given, reference)
 
 
 @dataclass(frozen=True)
@@ -71,29 +87,18 @@ class Guided:
     def __call__(self, x: Latents, sigma: Float[Tensor, " B"], scene: Scene) -> Latents:
         """The velocity in float32; the model computes in bfloat16."""
         if self.embedded:
-            told = embedded_guidance(scene.scale, torch.float32)
-            return self.call(x, sigma, scene.given, scene.texts.states, scene.texts.mask, scene.texts.pooled, told)
+            return self.call(x, sigma, scene, embedded_guidance(scene.scale, torch.float32))
         return mixed(*self.halves(x, sigma, scene), scene.scale)
 
     def halves(self, x: Latents, sigma: Float[Tensor, " B"], scene: Scene) -> tuple[Latents, Latents]:
         """The velocities with the text and with the empty one."""
-        texts = scene.texts
-        empty, pooled = (null.expand(len(x), *null.shape[1:]) for null in (texts.null_states, texts.null_pooled))
-        conditional = self.call(x, sigma, scene.given, texts.states, texts.mask, texts.pooled, None)
-        return conditional, self.call(x, sigma, scene.given, empty, None, pooled, None)
+        return self.call(x, sigma, scene), self.call(x, sigma, scene.empty)
 
-    def call(
-        self,
-        x: Latents,
-        sigma: Float[Tensor, " B"],
-        given: Tensor,
-        states: Tensor,
-        mask: Tensor | None,
-        pooled: Tensor,
-        told: Tensor | None,
-    ) -> Latents:
+    def call(self, x: Latents, sigma: Float[Tensor, " B"], scene: Scene, told: Float[Tensor, " B"] | None = None) -> Latents:
+        texts = scene.texts
+        shown = {} if scene.reference is None else {"reference": scene.reference}
         with torch.autocast(x.device.type, torch.bfloat16):
-            return self.dit(x, 1000 * sigma, states, mask, pooled, told, given).float()
+            return self.dit(x, 1000 * sigma, texts.states, texts.mask, texts.pooled, told, scene.given, **shown).float()
 
 
 def mixed(conditional: Latents, base: Latents, scale: Float[Tensor, " B"]) -> Latents:
@@ -134,19 +139,19 @@ def squared_error(found: Latents, wanted: Latents, given: Bool[Tensor, "B t"]) -
 
 
 def guidance_loss(
-    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, scale: Float[Tensor, " B"]
+    student: Guided, teacher: Guided, data: Latents, draws: Draws, scene: Scene
 ) -> tuple[Float[Tensor, " B"], dict[str, Tensor]]:
     """Squared error of the student's velocity against the guided teacher's, sample by sample.
 
     Of the figures, `left_*` is the error as a share of what no guidance at all would leave, by scale: 1 at the start, 0 is perfect.
     """
-    scene, given = Scene(texts, scale, draws.given), draws.given
+    given = scene.given
     noisy = noised(data, draws.noise, draws.sigma, given)
     with torch.no_grad():
         conditional, base = teacher.halves(noisy, draws.sigma, scene)
-        wanted = mixed(conditional, base, scale)
+        wanted = mixed(conditional, base, scene.scale)
     error = squared_error(student(noisy, draws.sigma, scene), wanted, given)
-    return error, left(error.detach(), squared_error(conditional, wanted, given), scale)
+    return error, left(error.detach(), squared_error(conditional, wanted, given), scene.scale)
 
 
 def left(error: Float[Tensor, " B"], at_start: Float[Tensor, " B"], scale: Float[Tensor, " B"]) -> dict[str, Tensor]:

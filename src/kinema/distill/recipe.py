@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kinema.config import read_config
 from kinema.data.loader import Batch
-from kinema.distill.guidance import GuidanceTask, Guided, Texts, guidance_loss, student_of
+from kinema.distill.guidance import GuidanceTask, Guided, Texts, guidance_loss, scene_of, student_of
 from kinema.distill.steps import StepsTask, steps_loss
 from kinema.errors import InputError
 from kinema.parallel import apply
@@ -65,7 +65,8 @@ class Distillation(Task):
         spread = partial(apply, world=world, compile=recipe.data.compile)
         self.student = Guided(spread(self.model, **memory), embedded=True)
         self.teacher = Guided(spread(teacher), embedded=self.config.dit.guidance)
-        self.batches = Batches(recipe.data, world.device, recipe.loop.seed, world.data_rank, world.data_ranks)
+        data = replace(recipe.data, references="reference" in self.config.conditions)
+        self.batches = Batches(data, world.device, recipe.loop.seed, world.data_rank, world.data_ranks)
         self.last = Work()
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,11 +83,11 @@ class Distillation(Task):
         recipe, count = self.recipe, len(batch.latents)
         states, pooled = self.batches.null
         texts = Texts(batch.text, batch.text_mask, batch.pooled, states, pooled[None])
-        scale = recipe.guidance.draw(count, generator)
+        scene = scene_of(texts, recipe.guidance.draw(count, generator), draws, batch.reference)
         if recipe.steps is None:
-            return guidance_loss(self.student, self.teacher, batch.latents, texts, draws, scale)
+            return guidance_loss(self.student, self.teacher, batch.latents, draws, scene)
         start = torch.randint(recipe.steps.steps * recipe.steps.stops, (count,), generator=generator, device=generator.device)
-        return steps_loss(self.student, self.teacher, batch.latents, texts, draws, recipe.steps, start, scale)
+        return steps_loss(self.student, self.teacher, batch.latents, draws.noise, scene, recipe.steps, start)
 
     def export(self, weights: dict[str, Tensor], folder: Path) -> None:
         """Write a model's folder: the averaged weights in bfloat16, the teacher's VAE, and the student's own defaults."""

@@ -18,10 +18,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinema.distill.guidance import Guided, Latents, Scene, Texts, noised, squared_error
+from kinema.distill.guidance import Guided, Latents, Scene, noised, squared_error
 from kinema.errors import InputError
 from kinema.flow.sigmas import schedule
-from kinema.train.objective import Draws
 
 Field = Callable[[Any, Float[Tensor, " B"]], Any]
 """(x [B ...], a noise level each) -> velocity."""
@@ -74,18 +73,17 @@ def wanted_velocity(teacher: Field, student: Field, x: Tensor, walk: Float[Tenso
 
 
 def steps_loss(
-    student: Guided, teacher: Guided, data: Latents, texts: Texts, draws: Draws, task: StepsTask, start: Int[Tensor, " B"], scale: Tensor
+    student: Guided, teacher: Guided, data: Latents, noise: Latents, scene: Scene, task: StepsTask, start: Int[Tensor, " B"]
 ) -> tuple[Float[Tensor, " B"], dict[str, Tensor]]:
     """Squared error of the student's velocity against the one that lands consistently, sample by sample; `phase_n` is that of phase n.
 
-    start: the number of the stop that each sample is at; of `draws` only noise and given frames are used.
+    start: the number of the stop that each sample is at.
     """
     walk, end = task.stretch(start)
-    scene = Scene(texts, scale, draws.given)
-    noisy = noised(data, draws.noise, walk[:, 0], draws.given)
+    noisy = noised(data, noise, walk[:, 0], scene.given)
     with torch.no_grad():
         wanted = wanted_velocity(held(teacher, scene), held(student, scene), noisy, walk, end)
-    error = squared_error(student(noisy, walk[:, 0], scene), wanted, draws.given)
+    error = squared_error(student(noisy, walk[:, 0], scene), wanted, scene.given)
     phase = start // task.stops
     return error, {f"phase_{n}": error.detach()[phase == n].mean() for n in range(task.steps)}
 

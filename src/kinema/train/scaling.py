@@ -176,7 +176,7 @@ def measure(config: ScalingConfig, run: Planned) -> dict[str, Any] | None:
         "params": run.params / BILLION,
         "tokens": run.steps * run.tokens_a_step / BILLION,
         "steps": run.steps,
-        "loss": heldout_loss(model, config),
+        "loss": heldout_loss(model, loader_config(config, config.heldout), config.shift, config.heldout_batches, config.seed),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -203,13 +203,13 @@ def recipe_of(config: ScalingConfig, run: Planned) -> VideoRecipe:
 
 
 @torch.no_grad()
-def heldout_loss(model: DiT, config: ScalingConfig) -> float:
+def heldout_loss(model: DiT, reads: LoaderConfig, shift: float, batches: int, seed: int) -> float:
     """The objective on held-out clips: the same clips, noise and times for every model."""
-    loader = Loader(replace(loader_config(config, config.heldout), sample=False), config.seed)
-    flow, losses = FlowConfig(shift=config.shift, text_dropout=0.0), []
-    for number in range(config.heldout_batches):
+    loader = Loader(replace(reads, sample=False), seed)
+    flow, losses = FlowConfig(shift=shift, text_dropout=0.0), []
+    for number in range(batches):
         batch = loader.next()
-        draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, 0, hashed(config.seed, number), flow, torch.device("cpu"))
+        draws = draw(batch.latents.shape, batch.bucket.tokens, batch.total, 0, hashed(seed, number), flow, torch.device("cpu"))
         losses.append(flow_loss(model.eval(), batch.latents, batch.text, batch.text_mask, batch.pooled, draws))
     loader.close()
     return float(torch.cat(losses).mean())
