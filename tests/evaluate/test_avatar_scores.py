@@ -1,12 +1,17 @@
 """The measure of avatars: a mouth that is late is told by how much; one that follows another sentence does not score."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from kinema.evaluate.avatar import best_lag, summary
-from kinema.evaluate.tracker import SIDE, FaceTracker, correlation, sized
+from kinema.evaluate.tracker import SIDE, FaceTracker, babble, correlation, sized
 from kinema.world.faces import EXPRESSIONS, Performance, draw_faces, draw_look
+from kinema.world.speech import perform, sample_speech
+from kinema.world.voice import mouth_track
 
 
 def a_mouth(seed):
@@ -43,6 +48,26 @@ def test_the_shipped_tracker_sees_a_mouth_open():
     )  # fmt: skip
     reading = FaceTracker.load().read(torch.from_numpy(draw_faces(look, acted, SIDE, SIDE)))
     assert correlation(reading.opening, torch.from_numpy(opening)) > 0.9
+
+
+def test_the_shipped_tracker_names_every_expression_of_held_out_characters_that_babble():
+    tracker, names, right = FaceTracker.load(), list(EXPRESSIONS), []
+    for number in range(15):
+        spec = replace(sample_speech(4_000_000 + number, "heldout", 25, SIDE, SIDE), expression=names[number % len(names)])
+        acted = perform(spec, babble(np.random.default_rng(number), spec.seconds))
+        reading = tracker.read(torch.from_numpy(draw_faces(spec.look, acted, SIDE, SIDE)))
+        right.append(names[int(reading.expression[-6:].mean(0).argmax())] == spec.expression)
+    assert sum(right) >= 14
+
+
+def test_a_babble_fills_its_time_and_moves_the_mouth():
+    said = babble(np.random.default_rng(1), 3.0)
+    assert said[0].start == 0
+    assert said[-1].end >= 3.0
+    assert all(before.end == after.start for before, after in pairwise(said))
+    opening, width = mouth_track(said, 3.0, 12)
+    assert opening.std() > 0.1
+    assert width.std() > 0.1
 
 
 def test_any_size_of_frame_is_read():

@@ -3,9 +3,10 @@
 A shard holds SHARD clips: latents, the voice as Whisper's states, the truth of every frame, and where face and mouth lie.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,13 +43,20 @@ class AvatarClips:
     prompt: Int[Tensor, " n"]  # of PROMPTS
 
 
+@lru_cache(maxsize=1)
+def silence(samples: int) -> Float[Tensor, "S 5 384"]:
+    """What Whisper hears where nothing sounds: the same for every such clip."""
+    return load_whisper().hear(torch.zeros(samples))
+
+
 def encode_clip(clip: SpeechClip, vae: CausalVAE) -> dict[str, Tensor]:
     """One clip as tensors."""
     truth, spec = clip.truth, clip.truth["spec"]
     pixels = from_uint8(torch.from_numpy(clip.frames))[None].to(next(vae.parameters()))
     with torch.inference_mode():
         latents = vae.to_latents(pixels)[0]
-        heard = load_whisper().hear(resample(clip.sound, VOICE_RATE, RATE))
+        sound = resample(clip.sound, VOICE_RATE, RATE)
+        heard = load_whisper().hear(sound) if sound.any() else silence(len(sound))
     size = np.array([spec["width"], spec["height"]] * 2)
     columns = {
         "latents": latents,
@@ -63,15 +71,18 @@ def encode_clip(clip: SpeechClip, vae: CausalVAE) -> dict[str, Tensor]:
     return found | {"prompt": torch.tensor(NAMES.index(spec["expression"]))}
 
 
-def prepare(folder: Path, count: int, size: tuple[int, int, int], vae: CausalVAE, split: Split, first_seed: int = 0) -> None:
-    """Render and encode what is not there yet, shard by shard. size: frames, height, width."""
+def prepare(
+    folder: Path, count: int, size: tuple[int, int, int], vae: CausalVAE, split: Split, first_seed: int = 0, silent: bool = False
+) -> None:
+    """Render and encode what is not there yet, shard by shard. size: frames, height, width. silent: nobody speaks."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in track(range(-(-count // SHARD)), f"clips for {folder.name}"):
         path = folder / f"{first_seed + number * SHARD:07}.safetensors"
         if path.exists():
             continue
         seeds = range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)
-        rows: list[dict[str, Any]] = [encode_clip(render_speech(sample_speech(seed, split, *size)), vae) for seed in seeds]
+        specs = [sample_speech(seed, split, *size) for seed in seeds]
+        rows = [encode_clip(render_speech(replace(spec, text="") if silent else spec), vae) for spec in specs]
         with whole_file(path) as draft:
             save_file({name: torch.stack([row[name] for row in rows]).contiguous() for name in rows[0]}, draft)
 
@@ -79,8 +90,13 @@ def prepare(folder: Path, count: int, size: tuple[int, int, int], vae: CausalVAE
 def read_clips(folder: Path, count: int) -> AvatarClips:
     """The first `count` clips of a prepared folder."""
     shards = [load_file(path) for path in sorted(folder.glob("*.safetensors"))[: -(-count // SHARD)]]
-    joined = {name: torch.cat([shard[name] for shard in shards])[:count] for name in shards[0]}
-    return AvatarClips(**{name: tensor if name in ("heard", "prompt") else tensor.float() for name, tensor in joined.items()})
+    found = {name: torch.cat([shard[name] for shard in shards])[:count] for name in shards[0]}
+    return AvatarClips(**{name: tensor if name in ("heard", "prompt") else tensor.float() for name, tensor in found.items()})
+
+
+def joined(parts: Sequence[AvatarClips]) -> AvatarClips:
+    """The clips of all parts."""
+    return AvatarClips(**{each.name: torch.cat([getattr(part, each.name) for part in parts]) for each in fields(AvatarClips)})
 
 
 def boxes_on_grid(boxes: Float[Tensor, "B T 4"], latents: int, height: int, width: int, wider: float = 1.0) -> Float[Tensor, "B t h w"]:
