@@ -274,3 +274,17 @@ def test_references_come_with_their_clips_and_only_where_they_are_asked_for(tmp_
         expected = [pictures.get(name, torch.zeros_like(batch.latents[0, :, :1])) for name in batch.ids]
         assert torch.equal(batch.reference, torch.stack(expected))
     assert all(batch.reference is None for batch in batches(config_of(tmp_path), 2))
+
+
+def test_where_subjects_are_comes_with_their_clips_cut_to_the_frames_that_are_read(tmp_path, folder):
+    known = {}
+    with StoreWriter(tmp_path, MADE_BY) as writer:
+        for number in range(5):
+            one = sample(f"seen {number}", VIDEO)
+            known[one.id] = torch.rand(one.mean.shape[1:]).half().float()
+            writer.add(replace(one, focus=known[one.id]))
+    for batch in batches(config_of(tmp_path, folder, focus=True, frames=(1, 5)), 8):
+        frames = batch.latents.shape[2]
+        expected = [known[name][:frames] if name in known else torch.zeros_like(batch.latents[0, 0]) for name in batch.ids]
+        assert torch.equal(batch.focus, torch.stack(expected))
+    assert all(batch.focus is None for batch in batches(config_of(tmp_path), 2))

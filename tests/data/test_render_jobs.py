@@ -8,7 +8,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from kinema.data.clips import rendered_clips
+from kinema.data.clips import View, rendered_clips
+from kinema.data.focus import focus_of
 from kinema.data.render import OFTEN, RenderJob, cast_of, reference_of, render_shard, spec_of, texts_of
 from kinema.errors import InputError, WeightsError
 from kinema.media.frames import from_uint8
@@ -62,3 +63,13 @@ def test_a_clip_brings_a_portrait_of_its_first_subject_facing_as_it_does(pack: S
     horse = replace(specs[0], subjects=(next(subject.id for subject in pack.subjects if subject.noun == "horse"),))
     left, right = (reference_of(replace(horse, path=f"moves {side}"), pack) for side in ("left", "right"))
     assert torch.equal(left, right.flip(-1))
+
+
+def test_a_rendered_clip_knows_where_its_subjects_are(pack: SpritePack, tmp_path):
+    job = RenderJob(out=tmp_path, frames=5, height=64, width=64)
+    specs = [replace(spec_of(job, seed, cast_of(job, pack)), shot="close-up", place="plain blue", weather="clear") for seed in range(2)]
+    render_shard(tmp_path / "clips-0.safetensors", specs, pack, "train")
+    for clip in rendered_clips(tmp_path / "clips-0.safetensors"):
+        focus = focus_of(clip, clip.probe(), View(0, 5, 1, (64, 64)))
+        assert focus.shape == (2, 8, 8)
+        assert 0.05 < focus.mean() < 1

@@ -27,7 +27,7 @@ from kinema.media.video import VideoInfo, opened, probe
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-REFERENCE = ".reference.png"
+REFERENCE, BOXES = ".reference.png", ".boxes.json"
 CURATED = "tiers.parquet"
 TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PATH_KEYS = ("file_name", "file", "path", "video", "image")
@@ -43,6 +43,12 @@ class View:
     stride: int  # frames from one to the next
     size: tuple[int, int]  # H and W: the clip is resized until it covers them
     crop: tuple[float, float] = (0.5, 0.5)  # where to cut what stands over: 0 keeps top and left, 1 bottom and right
+
+    def placed(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """A frame's height and width once resized, and the row and column at which it is cut."""
+        scale = max(self.size[0] / height, self.size[1] / width)
+        tall, wide = max(round(height * scale), self.size[0]), max(round(width * scale), self.size[1])
+        return (tall, wide), (round(self.crop[0] * (tall - self.size[0])), round(self.crop[1] * (wide - self.size[1])))
 
 
 @runtime_checkable
@@ -70,16 +76,16 @@ class Clip(Protocol):
     def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
         """A picture of what it shows, whole, at a size; in [-1, 1]. None where there is none."""
 
+    def boxes(self) -> Float[Tensor, "N T 4"] | None:
+        """Left, top, right, bottom of each subject in pixels of its frames. None where nothing is known of them."""
+
 
 def fitted(frame: UInt8[Tensor, "h w 3"], view: View) -> Float[Tensor, "3 H W"]:
     """One frame at the view's size: its aspect stays, what stands over is cut off."""
-    (height, width), (down, right) = view.size, view.crop
+    (height, width), ((tall, wide), (top, left)) = view.size, view.placed(*frame.shape[:2])
     pixels = rearrange(from_uint8(frame[None]), "C T H W -> T C H W")
-    scale = max(height / frame.shape[0], width / frame.shape[1])
-    tall, wide = max(round(frame.shape[0] * scale), height), max(round(frame.shape[1] * scale), width)
     if (tall, wide) != tuple(frame.shape[:2]):
         pixels = resize(pixels, tall, wide).clamp(-1, 1)
-    top, left = round(down * (tall - height)), round(right * (wide - width))
     return pixels[0, :, top : top + height, left : left + width]
 
 
@@ -106,6 +112,9 @@ class VideoFile:
     def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
         return reference_beside(self.path, size)
 
+    def boxes(self) -> Float[Tensor, "N T 4"] | None:
+        return boxes_beside(self.path)
+
 
 @dataclass(frozen=True)
 class PictureFile:
@@ -126,6 +135,9 @@ class PictureFile:
     def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
         return reference_beside(self.path, size)
 
+    def boxes(self) -> Float[Tensor, "N T 4"] | None:
+        return boxes_beside(self.path)
+
 
 @dataclass(frozen=True)
 class RenderedClip:
@@ -137,6 +149,7 @@ class RenderedClip:
     frames: UInt8[Tensor, "T 3 H W"]
     fps: float
     shown: UInt8[Tensor, "3 H W"] | None = None  # its reference picture
+    subjects: Float[Tensor, "N T 4"] | None = None  # their boxes
 
     def probe(self) -> VideoInfo:
         frames, _, height, width = self.frames.shape
@@ -149,6 +162,9 @@ class RenderedClip:
     def reference(self, size: tuple[int, int]) -> Float[Tensor, "3 1 H W"] | None:
         return None if self.shown is None else from_uint8(shown_whole(rearrange(self.shown, "C H W -> H W C"), *size)[None])
 
+    def boxes(self) -> Float[Tensor, "N T 4"] | None:
+        return self.subjects
+
 
 def rendered_clips(path: Path) -> list[Clip]:
     """The clips of one shard of `kinema world render`. Raises InputError where it is damaged."""
@@ -158,7 +174,15 @@ def rendered_clips(path: Path) -> list[Clip]:
         raise InputError(f"cannot read {path} as a shard of clips: {error}") from error
     shown = tensors.get("references", [None] * len(rows))
     return [
-        RenderedClip(row["id"], "world", tuple(row["texts"]), tensors["frames"][number], float(row["fps"]), shown[number])
+        RenderedClip(
+            row["id"],
+            "world",
+            tuple(row["texts"]),
+            tensors["frames"][number],
+            float(row["fps"]),
+            shown[number],
+            torch.tensor(row["boxes"]) if "boxes" in row else None,
+        )
         for number, row in enumerate(rows)
     ]
 
@@ -169,12 +193,26 @@ def reference_beside(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 1 H 
     return from_uint8(shown_whole(read_image(beside), *size)[None]) if beside.is_file() else None
 
 
+def boxes_beside(path: Path) -> Float[Tensor, "N T 4"] | None:
+    """The boxes in clip.boxes.json: for each subject, for each frame, left, top, right, bottom. Raises InputError for anything else."""
+    beside = path.with_suffix(BOXES)
+    if not beside.is_file():
+        return None
+    try:
+        found = torch.tensor(json.loads(beside.read_text(encoding="utf-8")), dtype=torch.float32)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {beside}: {error}") from error
+    if found.ndim != 3 or found.shape[2] != 4 or not found.isfinite().all():
+        raise InputError(f"{beside} must hold, for each subject, for each frame, four numbers: left, top, right, bottom in pixels")
+    return found
+
+
 def folder_clips(folder: Path) -> list[Clip | InputError]:
     """Videos and pictures below a folder with their captions, ordered by name; an error in place of each that has none.
 
     A caption stands in a table in the folder (captions.jsonl or .csv, metadata.jsonl or .csv: a path and a text a row), or beside
     the file under its name: clip.txt, or clip.json with a caption, several `texts`, or a structured caption. clip.reference.png
-    beside it is a picture of its subject, for models that take one.
+    beside it is a picture of its subject, for models that take one; clip.boxes.json says where its subjects are, for `task.focus`.
     """
     table = captions_table(folder)
     files = {

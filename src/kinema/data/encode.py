@@ -9,7 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kinema.data.buckets import Bucket, assign, bucket_grid, fitting_length
 from kinema.data.clips import Clip, Clips, View
+from kinema.data.focus import focus_of
 from kinema.data.store import MadeBy, Sample, StoreWriter
 from kinema.errors import InputError
 from kinema.media.video import VideoInfo
@@ -62,6 +63,7 @@ class Piece:
     bucket: Bucket
     start: int  # frame
     stride: int  # frames
+    focus: Float[Tensor, "t h w"] | None = None  # the share of each latent cell that subjects cover
 
     @property
     def id(self) -> str:
@@ -189,6 +191,7 @@ class Encoder:
                 pooled=torch.stack(pooled),
                 facts=piece.facts,
                 reference=references.get(number),
+                focus=piece.focus,
             )
 
 
@@ -216,7 +219,8 @@ class EncodeRun:
                 if piece.id in self.writer.ids:
                     self.report.there += 1
                     continue
-                self.waiting[piece.bucket].append((piece, clip.read(piece.view)))
+                focused = replace(piece, focus=focus_of(clip, piece.info, piece.view))
+                self.waiting[piece.bucket].append((focused, clip.read(piece.view)))
                 if len(self.waiting[piece.bucket]) >= self.job.batch:
                     self.encode(piece.bucket)
         except InputError as error:

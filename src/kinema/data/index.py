@@ -29,6 +29,7 @@ class LoaderConfig:
     frames: tuple[int, ...] = ()  # a clip serves each of these lengths that it has, by its beginning; default: its whole length
     sample: bool = True  # draw latents from the posterior; False reads only its mean
     references: bool = False  # give pictures of what the clips show too
+    focus: bool = False  # tell too where their subjects are
     workers: int = 2  # threads
     ahead: int = 8  # batches read before they are asked for
     follow: float = 0.0  # above 0: the folders are still being written; wait so many seconds for the first clips, take in more as they come

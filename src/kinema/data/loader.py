@@ -38,6 +38,7 @@ class Batch:
     bucket: Bucket
     total: int  # samples of the global batch: a rank's mean counts len(ids) / total
     reference: Float[Tensor, "B C one h w"] | None = None  # pictures of what is shown, float32; zeros where there is none
+    focus: Float[Tensor, "B t h w"] | None = None  # the share of each cell that subjects cover, float32; zeros where nothing is known
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)}
@@ -58,6 +59,7 @@ class Row(NamedTuple):
     pooled: Float[Tensor, " p"]
     id: str
     reference: Float[Tensor, "C one h w"] | None
+    focus: Float[Tensor, "t h w"] | None
 
 
 def batch_texts(
@@ -100,20 +102,28 @@ class Loader(Feed[Batch]):
         longest = int(pick.lengths.max())
         text, mask = batch_texts([row.text for row in rows], longest, even=bool((pick.lengths == longest).all()))
         latents, pooled = torch.stack([row.latents for row in rows]), torch.stack([row.pooled for row in rows])
-        batch = Batch(latents, text, mask, pooled, [row.id for row in rows], pick.bucket, len(pick.rows), self.references(rows))
+        beside = {"reference": self.references(rows), "focus": self.focus(rows)}
+        batch = Batch(latents, text, mask, pooled, [row.id for row in rows], pick.bucket, len(pick.rows), **beside)
         return batch.pin() if self.device.type == "cuda" else batch
 
     def row(self, pick: Pick, row: int, text: int, place: int) -> Row:
         shard, there = self.index.shard_of(row)
         states, pooled = shard.text(there, text)
         shown = shard.reference(there) if self.config.references else None
-        return Row(self.latents(shard, there, pick, place), states, pooled, shard.rows[there]["id"], shown)
+        where = shard.focus(there, pick.bucket.latent.t) if self.config.focus else None
+        return Row(self.latents(shard, there, pick, place), states, pooled, shard.rows[there]["id"], shown, where)
 
     def references(self, rows: Sequence[Row]) -> Float[Tensor, "B C one h w"] | None:
         if not self.config.references:
             return None
         nothing = torch.zeros_like(rows[0].latents[:, :1])
         return torch.stack([nothing if row.reference is None else row.reference.float() for row in rows])
+
+    def focus(self, rows: Sequence[Row]) -> Float[Tensor, "B t h w"] | None:
+        if not self.config.focus:
+            return None
+        nothing = torch.zeros_like(rows[0].latents[0])
+        return torch.stack([nothing if row.focus is None else row.focus.float() for row in rows])
 
     def latents(self, shard: Shard, row: int, pick: Pick, place: int) -> Float[Tensor, "C t h w"]:
         """Drawn from the posterior with the place's own noise, or its mean."""

@@ -102,14 +102,15 @@ def reference_of(spec: ClipSpec, pack: SpritePack) -> UInt8[Tensor, "3 H W"]:
 
 
 def render_shard(path: Path, specs: Sequence[ClipSpec], pack: SpritePack, split: str) -> None:
-    """Render the clips of one shard: uint8 frames [n T 3 H W], a reference picture [n 3 H W], and a row of name, seed, rate and training
-    texts each."""
+    """Render the clips of one shard: uint8 frames [n T 3 H W], a reference picture [n 3 H W], and a row of name, seed, rate, training
+    texts and boxes each."""
     clips, references, rows = [], [], []
     for spec in specs:
-        clips.append(render(spec, pack).frames)
+        clip = render(spec, pack)
+        clips.append(clip.frames)
         references.append(reference_of(spec, pack))
         name = f"world/{split}/{spec.seed}/{spec.frames}x{spec.height}x{spec.width}"
-        rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts_of(spec, pack)})
+        rows.append({"id": name, "seed": spec.seed, "fps": spec.fps, "texts": texts_of(spec, pack), "boxes": clip.truth["boxes"]})
     write_shard(path, {"frames": torch.stack(clips), "references": torch.stack(references)}, rows)
 
 

@@ -32,7 +32,7 @@ FORMAT = 1  # raised whenever a folder written before must not be continued
 SHARDS = "[0-9]*x*x*-*.safetensors"
 CARD, NULL, LOCK = "made_by.json", "null.safetensors", ".writer"
 COLUMNS = ("mean", "logvar", "text", "pooled")
-SHOWN = "reference"  # a column of the shards in which any clip has such a picture; zeros where one has none
+SHOWN, FOCUS = "reference", "focus"  # columns of the shards in which any clip has them; zeros where one has none
 OPEN_SHARDS = 512  # mapped at a time; Linux allows a process 65,530 maps
 
 
@@ -80,6 +80,7 @@ class Sample:
     pooled: Float[Tensor, "k p"]
     facts: dict[str, Any]  # caption texts, fps, size before encoding, source
     reference: Float[Tensor, "C one h w"] | None = None  # a picture of what it shows, at the same scale
+    focus: Float[Tensor, "t h w"] | None = None  # the share of each cell that its subjects cover
 
 
 def check_sums(items: Tensor) -> Int[Tensor, " n"]:
@@ -95,14 +96,20 @@ def pack(samples: Sequence[Sample]) -> dict[str, Tensor]:
         "text": torch.cat([states.bfloat16() for sample in samples for states in sample.text]),
         "pooled": torch.cat([sample.pooled.bfloat16() for sample in samples]),
     }
-    if any(sample.reference is not None for sample in samples):
-        empty = samples[0].mean.new_zeros(samples[0].mean[:, :1].shape)
-        columns[SHOWN] = torch.stack([(empty if sample.reference is None else sample.reference).half() for sample in samples])
+    columns |= some_have(SHOWN, [sample.reference for sample in samples], samples[0].mean[:, :1])
+    columns |= some_have(FOCUS, [sample.focus for sample in samples], samples[0].mean[0])
     columns = {name: column.contiguous().cpu() for name, column in columns.items()}
     checks = {f"check_{name}": check_sums(column) for name, column in columns.items()}
     texts = torch.tensor([len(sample.text) for sample in samples])
     lengths = torch.tensor([len(states) for sample in samples for states in sample.text])
     return {**columns, **checks, "texts": texts, "text_lengths": lengths}
+
+
+def some_have(name: str, values: Sequence[Tensor | None], like: Tensor) -> dict[str, Tensor]:
+    """A column of what some samples have, with zeros for the others; none where nobody has it."""
+    if all(value is None for value in values):
+        return {}
+    return {name: torch.stack([(torch.zeros_like(like) if value is None else value).half() for value in values])}
 
 
 class Shard:
@@ -138,6 +145,10 @@ class Shard:
     def reference(self, row: int) -> Float[Tensor, "C one h w"] | None:
         """The picture of what a row shows; zeros, or None, where it has none."""
         return self.read(SHOWN, row, row + 1)[0] if SHOWN in self.columns else None
+
+    def focus(self, row: int, frames: int) -> Float[Tensor, "t h w"] | None:
+        """The share of each cell of the first latent frames that a row's subjects cover; zeros, or None, where nothing is known of them."""
+        return self.read(FOCUS, row, row + 1)[0, :frames] if FOCUS in self.columns else None
 
     def text(self, row: int, text: int) -> tuple[Float[Tensor, "L d"], Float[Tensor, " p"]]:
         """States and pooled vector of one text of a row."""

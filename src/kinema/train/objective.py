@@ -110,16 +110,21 @@ def flow_loss(
     pooled: Float[Tensor, "B p"],
     draws: Draws,
     reference: Float[Tensor, "B C r h w"] | None = None,
+    counts: Float[Tensor, "B t h w"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Each sample's squared error of the velocity, a mean over the frames that are not given; bfloat16 inside, float32 outside."""
+    """Each sample's squared error of the velocity, a mean over the frames that are not given; bfloat16 inside, float32 outside.
+
+    counts: how much each cell counts in that mean; None: all alike.
+    """
     noisy = torch.where(draws.given[:, None, :, None, None], data, interpolate(data, draws.noise, draws.sigma))
     if reference is not None and draws.unseen is not None:
         reference = reference.masked_fill(draws.unseen[:, None, None, None, None], 0)
     shown = {} if reference is None else {"reference": reference}
     with torch.autocast(data.device.type, torch.bfloat16):
         velocity = forward(noisy, 1000 * draws.sigma, text, mask, pooled, given=draws.given, **shown)
-    error = (velocity.float() - velocity_target(data, draws.noise)).square().mean((1, 3, 4))
-    return (error * ~draws.given).sum(1) / (~draws.given).sum(1)
+    error = (velocity.float() - velocity_target(data, draws.noise)).square().mean(1)
+    shares = (torch.ones_like(error) if counts is None else counts) * ~draws.given[:, :, None, None]
+    return (error * shares).sum((1, 2, 3)) / shares.sum((1, 2, 3))
 
 
 def by_sigma(loss: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> dict[str, Tensor]:

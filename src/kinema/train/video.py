@@ -28,7 +28,7 @@ from kinema.train.stages import STAGES, Stage, StageName, Walk
 class VideoTask:
     """What a DiT run reads, and when.
 
-    Raises InputError where a row wants approved clips and there is no folder of them.
+    Raises InputError where a row wants approved clips and there is no folder of them, or focus is below 0.
     """
 
     folders: tuple[Path, ...]  # as `kinema encode` writes them
@@ -39,12 +39,15 @@ class VideoTask:
     exponent: float = 1.0  # as `kinema train --plan --calibrate` measures it
     sample: bool = True  # draw latents from the posterior; False reads only its mean
     references: bool = False  # the model sees a picture of what a clip shows, where the folders have one
+    focus: float = 0.0  # a latent cell that shows a subject counts so much more than 1 in the loss, where the folders know of them
     workers: int = 2  # threads that read
     follow: float = 0.0  # above 0: folders are still being written; wait so many seconds for the first clips, take in more as they come
     start_samples: int = 32  # clips to wait for, where folders are followed
     compile: bool = False  # the model sees texts padded to one length, so that a size is compiled once
 
     def __post_init__(self):
+        if self.focus < 0:
+            raise InputError(f"focus={self.focus} must be 0 or more: 0 counts all of a picture alike, 4 its subjects five times")
         if any(row.reviewed for row in self.rows) and not self.reviewed:
             raise InputError("a stage trains on approved clips: name their folders in task.reviewed, or leave that row out")
 
@@ -57,7 +60,7 @@ class VideoTask:
         same = {name: getattr(self, name) for name in ("compute", "exponent", "sample", "references", "workers", "follow", "start_samples")}
         of_row = {name: getattr(row, name) for name in ("tokens", "image_share", "sides", "frames")}
         where = {"folders": self.reviewed} if row.reviewed else {"folders": self.folders, "weights": self.weights}
-        return LoaderConfig(**where, **same, **of_row)
+        return LoaderConfig(**where, **same, **of_row, focus=self.focus > 0)
 
     @property
     def text_len(self) -> int:
@@ -138,7 +141,8 @@ class VideoTraining(Task):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         batch, draws = self.batches.next()
         text, mask, pooled = drop_text(batch.text, batch.text_mask, batch.pooled, self.batches.null, draws.dropped)
-        each = flow_loss(self.model, batch.latents, text, mask, pooled, draws, batch.reference)
+        counts = None if batch.focus is None else 1 + self.batches.task.focus * batch.focus
+        each = flow_loss(self.model, batch.latents, text, mask, pooled, draws, batch.reference, counts)
         self.last = self.work_of(batch.bucket, len(each), text.shape[1])
         mean = each.sum() * self.batches.ranks / batch.total  # the mean over ranks is the mean over samples, however they were cut
         stage = torch.tensor(float(self.batches.place))
