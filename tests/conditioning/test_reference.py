@@ -9,6 +9,7 @@ import torch
 import kinema
 from kinema.conditioning.frames import Given
 from kinema.conditioning.reference import MEMORY, encode_reference, nothing_known, picture_of
+from kinema.dit.model import DiT
 from kinema.errors import InputError, WeightsError
 from kinema.media.frames import shown_whole
 from kinema.media.image import write_image
@@ -97,6 +98,44 @@ def test_it_changes_the_video_and_no_more_than_that(pipeline: VideoPipeline, pic
     assert recalled.shape == given.shape == unaided.shape
     assert torch.equal(recalled, made())
     assert not any(torch.equal(one, other) for one, other in ((recalled, given), (recalled, unaided), (given, unaided)))
+
+
+def test_a_scale_of_its_own_costs_a_third_call_only_where_a_subject_is_known(pipeline: VideoPipeline, monkeypatch):
+    def made(**chosen) -> tuple[torch.Tensor, int]:
+        count, forward = [], DiT.forward
+
+        def counted(*args, **kwargs):
+            count.append(1)
+            return forward(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(DiT, "forward", counted)
+            request = pipeline.config.request("A cat.", seed=1, steps=2, **chosen)
+            return pipeline.sample(request), len(count)
+
+    usual, calls = made(guidance=2.0)
+    assert calls == 4
+    same, calls = made(guidance=2.0, reference_guidance=2.0)
+    assert calls == 4
+    assert torch.equal(usual, same)
+    more, calls = made(guidance=2.0, reference_guidance=6.0)
+    assert calls == 6
+    assert not torch.equal(usual, more)
+    unaided, calls = made(guidance=2.0, recalls=False)
+    alone, fewer = made(guidance=2.0, reference_guidance=6.0, recalls=False)
+    assert calls == fewer == 4
+    assert torch.equal(unaided, alone)
+    request = pipeline.config.request("A cat.", seed=1, guidance=2.0, reference_guidance=6.0)
+    assert request.calls == 3
+    assert pipeline.recipe(request)["request"]["reference_guidance"] == 6.0
+    with pytest.raises(InputError, match="reference_guidance"):
+        pipeline.config.request("A cat.", seed=1, guidance=1.0, reference_guidance=6.0)
+
+
+def test_a_models_own_scale_falls_away_with_guidance(pipeline: VideoPipeline):
+    config = replace(pipeline.config, defaults=replace(pipeline.config.defaults, guidance=5.0, reference_guidance=8.0))
+    assert config.request("A cat.", seed=0).calls == 3
+    assert config.request("A cat.", seed=0, guidance=1.0).calls == 1
 
 
 def test_the_recipe_tells_what_was_given_and_not_where_it_lay(pipeline: VideoPipeline, picture: Given):

@@ -8,7 +8,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from kinema.errors import InputError
-from kinema.flow.guidance import classifier_free, embedded_guidance
+from kinema.flow.guidance import by_two_scales, classifier_free, embedded_guidance
 from kinema.flow.path import interpolate, training_sigmas, velocity_target
 from kinema.flow.samplers import SAMPLERS
 from kinema.flow.sigmas import default_shift, schedule, shift_sigmas, timesteps
@@ -149,6 +149,16 @@ def test_guidance_1_asks_the_model_once():
         return x
 
     assert classifier_free(lambda x, sigma: pytest.fail("asked without need"), conditional, 1.0) is conditional
+
+
+def test_two_scales_go_so_far_to_the_text_and_so_far_on_to_the_picture():
+    def always(value):
+        return lambda x, sigma: 0 * x + value
+
+    x = torch.zeros(2)
+    assert by_two_scales(always(1), always(3), always(4), 5.0, 8.0)(x, 0.5).tolist() == [19, 19]  # 1 + 5 * 2 + 8 * 1
+    unasked = by_two_scales(always(1), lambda x, sigma: pytest.fail("asked without need"), always(4), 5.0, 5.0)
+    assert unasked(x, 0.5).tolist() == classifier_free(always(1), always(4), 5.0)(x, 0.5).tolist()
 
 
 def test_embedded_guidance_6_becomes_6016():

@@ -60,6 +60,12 @@ def request_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps: more is slower and finer")
     group.add_argument("--guidance", type=float, metavar="G", help="how closely to follow the prompt; 1 is off")
     group.add_argument(
+        "--reference-guidance",
+        type=float,
+        metavar="G",
+        help="how closely to follow the picture of the subject, given or recalled; default: the model's own",
+    )
+    group.add_argument(
         "--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="noise levels at which guidance works; default: 0 1"
     )
     group.add_argument("--reuse", type=int, metavar="N", help="compute one step in N and reuse it in between; default: 1, 3 is usual")
@@ -195,6 +201,7 @@ def requests_of(args: argparse.Namespace, pipeline: "VideoPipeline", row: Row) -
         for name in ("frames", "fps", "steps", "shift", "sampler", "negative", "reuse", "cache", "forecast", "draft", "strength")
     }
     height, width = args.size or (None, None)
+    chosen["reference_guidance"] = args.reference_guidance
     chosen["guidance_interval"] = tuple(args.guidance_interval) if args.guidance_interval else None
     chosen |= {"given": given_of(args), "reference": reference_of(args), "recalls": not args.no_recall, "stability": args.stability}
     seed = next((seed for seed in (row.seed, args.seed) if seed is not None), BATCH_SEED if args.prompts else secrets.randbelow(SEED_RANGE))

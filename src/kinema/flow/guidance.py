@@ -1,7 +1,8 @@
-"""Two ways to follow the prompt more closely: away from another prompt (two calls a step), or told to the model (one call).
+"""Ways to follow the prompt more closely: away from another prompt (two calls a step; three, where a picture of the subject is followed at
+a scale of its own), or told to the model (one call).
 
-Sources: Ho and Salimans 2022 (arXiv 2207.12598) for classifier-free guidance; Meng et al. 2023 (arXiv 2210.03142) for guidance
-distilled into an embedding.
+Sources: Ho and Salimans 2022 (arXiv 2207.12598) for classifier-free guidance; Brooks et al. 2023 (arXiv 2211.09800) for two scales;
+Meng et al. 2023 (arXiv 2210.03142) for guidance distilled into an embedding.
 """
 
 import torch
@@ -22,6 +23,21 @@ def classifier_free(unconditional: Velocity, conditional: Velocity, scale: float
     def velocity(x: Float[Tensor, "*shape"], sigma: float) -> Float[Tensor, "*shape"]:
         base = unconditional(x, sigma).to(x.dtype)
         return base + scale * (conditional(x, sigma).to(x.dtype) - base)
+
+    return velocity
+
+
+def by_two_scales(unconditional: Velocity, by_text: Velocity, by_both: Velocity, scale: float, reference_scale: float) -> Velocity:
+    """From the unconditional prompt `scale` times the way to the prompt, and from there `reference_scale` times that to the picture too.
+
+    Three calls a step; with equal scales the middle one falls out, and it is `classifier_free` of the first and the last.
+    """
+    if scale == reference_scale:
+        return classifier_free(unconditional, by_both, scale)
+
+    def velocity(x: Float[Tensor, "*shape"], sigma: float) -> Float[Tensor, "*shape"]:
+        base, text, both = (each(x, sigma).to(x.dtype) for each in (unconditional, by_text, by_both))
+        return base + scale * (text - base) + reference_scale * (both - text)
 
     return velocity
 

@@ -35,6 +35,7 @@ class Defaults:
     fps: int
     steps: int
     guidance: float  # embedded where the DiT takes it, classifier-free otherwise
+    reference_guidance: float | None = None  # of a picture of the subject, where that is followed at a scale of its own
     shift: float | None = None  # None: what the number of steps asks for
     sampler: str = "euler"
     negative: str = ""  # the prompt of the unconditional half
@@ -77,6 +78,8 @@ class ModelConfig:
         fields = {"draft": side / shorter if side and shorter >= side + SIZE_STEP else 0.0} | fields
         scale = default if guidance is None else guidance
         scales: dict[str, Any] = {"embedded_guidance": scale} if self.dit.guidance else {"guidance": scale}
+        if scale <= 1 and "reference_guidance" not in named:
+            fields["reference_guidance"] = None
         fields["shift"] = fields["shift"] or default_shift(fields["steps"])
         return Request(**scales | fields)
 
@@ -107,6 +110,7 @@ class Request:
     negative: str = ""  # used where guidance is above 1
     guidance: float = 1.0  # classifier-free; 1 switches it off and halves the time
     embedded_guidance: float | None = None  # for models distilled to take it
+    reference_guidance: float | None = None  # how closely to follow the picture of the subject, at three calls a step; None: as the text
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # noise levels at which classifier-free guidance works
     reuse: int = 1  # the model is called once in so many steps, after the first few
     cache: float = 0.0  # relative change of the first block below which the others are left out; 0: never
@@ -132,10 +136,12 @@ class Request:
             raise InputError(f"steps={self.steps} is out of range: use 1 to {MAX_STEPS}; 50 is usual")
         if not (math.isfinite(self.shift) and self.shift > 0):
             raise InputError(f"shift={self.shift} must be above 0: 7 is usual at 50 steps, 17 below 20")
-        for name in ("guidance", "embedded_guidance"):
+        for name in ("guidance", "embedded_guidance", "reference_guidance"):
             scale = getattr(self, name)
             if scale is not None and not 1 <= scale <= 100:
                 raise InputError(f"{name}={scale} is out of range: use 1 (off) to 100; 6 is usual")
+        if self.reference_guidance is not None and self.guidance == 1:
+            raise InputError(f"reference_guidance={self.reference_guidance} needs classifier-free guidance above 1, and there is none")
         low, high = self.guidance_interval
         if not 0 <= low <= high <= 1:
             raise InputError(f"guidance_interval={low} {high} must be two noise levels in order, from 0 (data) to 1 (noise)")
@@ -171,6 +177,11 @@ class Request:
     def sigmas(self) -> Float[Tensor, " S"]:
         """Noise levels of its last pass."""
         return refining(self.steps, self.strength) if self.draft else schedule(self.steps, self.shift)
+
+    @property
+    def calls(self) -> int:
+        """Of the model for one velocity, where its subject is known."""
+        return 1 if self.guidance == 1 else 2 if self.reference_guidance in (None, self.guidance) else 3
 
     @property
     def passes(self) -> list[tuple[PixelShape, int]]:

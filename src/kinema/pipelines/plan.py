@@ -183,9 +183,8 @@ class Plan:
 
     @property
     def kept(self) -> int:
-        """Bytes that the cache of blocks keeps between steps, for each text."""
-        texts = 2 if self.request.guidance > 1 else 1
-        return texts * (3 if self.request.forecast else 2) * self.tokens // self.mesh.sequence if self.request.cache else 0
+        """Bytes that the cache of blocks keeps between steps, for each call of the model."""
+        return self.request.calls * (3 if self.request.forecast else 2) * self.tokens // self.mesh.sequence if self.request.cache else 0
 
     @property
     def dense_steps(self) -> int:
@@ -241,7 +240,7 @@ class Plan:
 
     def seconds(self, rates: Rates) -> dict[str, float]:
         """Of each stage; what ranks exchange is not counted, nor what a cache of blocks saves."""
-        calls, dense = 2 if self.request.guidance > 1 else 1, self.dense_steps
+        calls, dense = self.request.calls, self.dense_steps
         steps = dense * rates.seconds(self.dit) + (len(self.request.sigmas) - 1 - dense) * rates.seconds(self.sparse_dit)
         latent = self.request.shape.latent
         times = (

@@ -25,6 +25,7 @@ LATER = (
     "forecast",
     "draft",
     "reference",
+    "reference_guidance",
 )  # fields that older recipes do not have: said only where they are used
 WEIGHT_ENDINGS = (".safetensors", ".pt", ".gguf")
 

@@ -27,7 +27,7 @@ from kinema.conditioning.reference import encode_reference, nothing_known, pictu
 from kinema.dit.attending import set_attention
 from kinema.dit.model import DiT
 from kinema.errors import InputError, KinemaError
-from kinema.flow.guidance import classifier_free, embedded_guidance
+from kinema.flow.guidance import by_two_scales, classifier_free, embedded_guidance
 from kinema.flow.reuse import BlockCache, guided_within, reused
 from kinema.flow.samplers import SAMPLERS, Velocity
 from kinema.flow.samplers import OnStep as OnClean
@@ -350,15 +350,20 @@ class VideoPipeline:
         scale = request.embedded_guidance
         embedded = None if scale is None else embedded_guidance(scale, dtype).to(device)[None]
         cache = BlockCache(request.cache, request.forecast, self.world.total) if request.cache else None
-        streams = [cache.stream() if cache else None for _ in texts]
-        shown = [reference, None if reference is None else torch.zeros_like(reference)]  # the unconditional half knows nothing
-        velocities = [
-            bind(self.dit, text, embedded, known, stream, seen) for text, stream, seen in zip(texts, streams, shown, strict=False)
-        ]
-        guided = velocities[0]
-        if len(velocities) > 1:
-            guided = guided_within(classifier_free(velocities[1], guided, request.guidance), guided, request.guidance_interval)
-        return reused(guided, request.reuse)
+        nothing = None if reference is None else torch.zeros_like(reference)
+
+        def told(text: TextStates, seen: Float[Tensor, "1 C one h w"] | None) -> Velocity:
+            return bind(self.dit, text, embedded, known, cache.stream() if cache else None, seen)
+
+        asked = told(texts[0], reference)
+        if len(texts) == 1:
+            return reused(asked, request.reuse)
+        base, apart = told(texts[1], nothing), request.reference_guidance  # the unconditional half knows nothing
+        if apart is None or reference is None or not reference.any():
+            guided = classifier_free(base, asked, request.guidance)
+        else:
+            guided = by_two_scales(base, told(texts[0], nothing), asked, request.guidance, apart)
+        return reused(guided_within(guided, asked, request.guidance_interval), request.reuse)
 
     def finish(self, latents: Float[Tensor, "C t h w"], recipe: dict[str, Any], on_step: OnStep = ignore_step) -> Result:
         """Decode latents that `recipe` made."""

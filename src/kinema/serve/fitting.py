@@ -161,7 +161,7 @@ class Times:
 
 def work_of(config: ModelConfig, request: Request) -> Work:
     """Of one video."""
-    calls = SAMPLERS[request.sampler].calls * (2 if request.guidance > 1 else 1)
+    calls = SAMPLERS[request.sampler].calls * request.calls
     passes = [work_on(config, config.name, steps * calls, shape) for shape, steps in request.passes]
     return Work(config.name, sum(each.denoise for each in passes), sum(each.decode for each in passes))
 

@@ -59,8 +59,9 @@ def vae_cases(subject: Subject, against: bool) -> list[Case]:
     ]
     encode, decode = (rivals.vae_encode, rivals.vae_decode) if against else (None, None)
     published = [
-        make_case(f"VAE encode, published at 1/4 width, {size(SMALL)}", sides.vae_encode, encode, QUARTER, SMALL, None),
-        make_case(f"VAE decode, published at 1/4 width, {size(SMALL)}", sides.vae_decode, decode, QUARTER, SMALL, None),
+        make_case(f"VAE {what}, published at 1/4 width, {size(shape)}", side, rival, QUARTER, shape, None)
+        for shape in (SMALL, LARGE)
+        for what, side, rival in (("encode", sides.vae_encode, encode), ("decode", sides.vae_decode, decode))
     ]
     return own + published + (stream_cases(subject) if config.streams else [])
 
